@@ -1,0 +1,48 @@
+// Runs a command with the project's own dependencies, installing them first when they are missing or
+// out of date. Plain JavaScript on purpose: on a fresh clone the system's Node (20 or later) runs it,
+// and the command that follows gets the Node that npm installed.
+import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+const root = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "..");
+const modules = join(root, "node_modules");
+const marker = join(modules, ".baton-installed");
+const wanted = createHash("sha256")
+  .update(readFileSync(join(root, "package-lock.json")))
+  .digest("hex");
+
+function installed() {
+  return existsSync(marker) && readFileSync(marker, "utf8") === wanted;
+}
+
+if (!installed()) {
+  const started = Date.now();
+  console.error("baton: installing npm dependencies (npm ci) ...");
+  const result = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: root,
+    stdio: ["ignore", 2, "inherit"],
+  });
+  if (result.status !== 0) {
+    console.error("baton: npm ci failed; see its output above, then run the command again.");
+    process.exit(result.status ?? 1);
+  }
+  mkdirSync(modules, { recursive: true });
+  writeFileSync(marker, wanted);
+  console.error(`baton: dependencies installed in ${((Date.now() - started) / 1000).toFixed(1)} s`);
+}
+
+const [command, ...args] = process.argv.slice(2);
+if (command === undefined) process.exit(0);
+const path = [join(modules, ".bin"), process.env.PATH].join(delimiter);
+const child = spawn(command, args, { stdio: "inherit", env: { ...process.env, PATH: path } });
+// The terminal sends Ctrl-C to the whole group; the child decides when it is done.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.on(signal, () => signal !== "SIGINT" && child.kill(signal));
+}
+child.on("error", (error) => {
+  console.error(`baton: cannot run ${command}: ${error.message}`);
+  process.exit(127);
+});
+child.on("exit", (code, signal) => process.exit(signal === null ? (code ?? 1) : 130));

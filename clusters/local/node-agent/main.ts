@@ -1,0 +1,149 @@
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { KubeConfig } from "@kubernetes/client-node";
+import { messageOf } from "../errors.ts";
+import { rotateLogs } from "../log-file.ts";
+import { kubeconfig, readCa } from "../pki.ts";
+import { REPOSITORY, readCluster, writeAtomic } from "../state.ts";
+import { NodeApi } from "./api.ts";
+import { readImages } from "./images.ts";
+import { PodWorker } from "./pod-worker.ts";
+import { scrapeTargets } from "./scrape.ts";
+import type { Pod } from "./types.ts";
+
+// The local cluster's node: registers itself and runs the Pods that are bound to it as child processes.
+// It is a test double for a kubelet; what it does and does not do is stated by its conformance suite.
+
+const NODE = "local";
+const HOST_IP = "127.0.0.1";
+const TOKEN_SECONDS = 3600;
+const LEASE_MS = 10_000;
+const STATUS_MS = 60_000;
+const ROTATE_MS = 30_000;
+
+const { values } = parseArgs({ options: { cluster: { type: "string", default: "local" } } });
+const cluster = await readCluster(values.cluster);
+if (cluster === undefined) throw new Error(`there is no cluster ${values.cluster}`);
+const log = (line: string) => console.log(`${new Date().toISOString()} ${line}`);
+
+const config = new KubeConfig();
+config.loadFromFile(join(cluster.folder, "pki", "node-agent.kubeconfig"));
+const api = new NodeApi(config, NODE);
+const ca = await readCa(join(cluster.folder, "pki"));
+const server = `https://127.0.0.1:${cluster.ports.apiserver}`;
+const extraImages = (process.env["BATON_IMAGES"] ?? "").split(":").filter((file) => file !== "");
+const images = await readImages([join(REPOSITORY, "clusters/local/images.yaml"), ...extraImages]);
+
+const workers = new Map<string, PodWorker>();
+const stopping = new AbortController();
+let targetsText = "";
+let writing = Promise.resolve();
+
+/** The lowest loopback address of this cluster's range that no Pod has. */
+function freeIp(): string {
+  const taken = new Set([...workers.values()].map((worker) => worker.podIp));
+  for (let host = 1; host < 65_000; host++) {
+    const ip = `127.${cluster?.podOctet}.${host >> 8}.${host & 255}`;
+    if ((host & 255) !== 0 && (host & 255) !== 255 && !taken.has(ip)) return ip;
+  }
+  throw new Error("no free Pod address");
+}
+
+function onPod(pod: Pod): void {
+  const worker = workers.get(pod.metadata.uid);
+  if (worker !== undefined) {
+    worker.update(pod);
+    return;
+  }
+  const over = pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
+  const { deletionTimestamp } = pod.metadata;
+  if (over && deletionTimestamp === undefined) return;
+  if (deletionTimestamp !== undefined) {
+    // None of its processes is ours: it was being deleted when an earlier agent ended.
+    void api.removePod(pod).catch((error: unknown) => log(`${pod.metadata.name}: ${messageOf(error)}`));
+    return;
+  }
+  const { name, namespace, uid } = pod.metadata;
+  const folder = join(cluster?.folder ?? "", "pods", `${namespace}_${name}`);
+  log(`pod ${namespace}/${name} starts`);
+  workers.set(
+    uid,
+    new PodWorker(pod, {
+      images,
+      podIp: pod.status?.podIP ?? freeIp(),
+      hostIp: HOST_IP,
+      folder,
+      workingFolder: REPOSITORY,
+      read: api.reader(namespace),
+      credentials: () => credentials(pod, folder),
+      publish: async (target, status) => {
+        await api.publish(target, status);
+        writeTargets();
+      },
+      removePod: (target) => api.removePod(target),
+      log,
+    }),
+  );
+}
+
+function onGone(uid: string): void {
+  const worker = workers.get(uid);
+  if (worker === undefined) return;
+  // Forced deletion: the API server no longer knows the Pod, so nothing is reported.
+  void worker.end(0, false).finally(() => {
+    workers.delete(uid);
+    writeTargets();
+  });
+}
+
+/** Tells Prometheus which Pods run now; writes follow each other. */
+function writeTargets(): void {
+  const running = [...workers.values()].filter((worker) => worker.pod.status?.phase === "Running");
+  const text = JSON.stringify(scrapeTargets(running));
+  if (text === targetsText) return;
+  targetsText = text;
+  const file = join(cluster?.folder ?? "", "prometheus", "pods.json");
+  writing = writing.then(() => writeAtomic(file, text)).catch((error: unknown) => log(messageOf(error)));
+}
+
+/** A kubeconfig with the Pod's own token, which is renewed well before it ends. */
+async function credentials(pod: Pod, folder: string): Promise<string> {
+  const tokenFile = join(folder, "token");
+  const renew = async () => writeFile(tokenFile, await api.token(pod, TOKEN_SECONDS), { mode: 0o600 });
+  await renew();
+  const timer = setInterval(
+    () => {
+      if (!workers.has(pod.metadata.uid)) clearInterval(timer);
+      else void renew().catch((error: unknown) => log(`${pod.metadata.name}: token: ${messageOf(error)}`));
+    },
+    TOKEN_SECONDS * 1000 * 0.7,
+  );
+  const path = join(folder, "kubeconfig");
+  await writeFile(path, kubeconfig(server, ca, "pod", { tokenFile }), { mode: 0o600 });
+  return path;
+}
+
+async function stop(): Promise<void> {
+  if (stopping.signal.aborted) return;
+  stopping.abort();
+  await Promise.all([...workers.values()].map((worker) => worker.end(10, false)));
+  await rm(join(cluster?.folder ?? "", "node-agent.json"), { force: true });
+  process.exit(0);
+}
+process.on("SIGTERM", () => void stop());
+process.on("SIGINT", () => void stop());
+
+const complain = (error: unknown) => log(`node: ${messageOf(error)}`);
+await api.registerNode(HOST_IP);
+await api.renewLease();
+setInterval(() => void api.renewLease().catch(complain), LEASE_MS);
+setInterval(() => void api.registerNode(HOST_IP).catch(complain), STATUS_MS);
+setInterval(() => {
+  for (const worker of workers.values()) void rotateLogs(worker.folder).catch(complain);
+}, ROTATE_MS);
+const ready = writeAtomic.bind(undefined, join(cluster.folder, "node-agent.json"));
+await api.followPods(
+  { onPod, onGone, onSynced: () => void ready(JSON.stringify({ pid: process.pid })), log },
+  stopping.signal,
+);

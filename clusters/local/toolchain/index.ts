@@ -1,0 +1,174 @@
+import { spawnSync } from "node:child_process";
+import { constants, existsSync } from "node:fs";
+import { access, copyFile, rm, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { errnoOf, LocalError, messageOf } from "../errors.ts";
+import { type ExecOptions, exec } from "./exec.ts";
+import { installOnce } from "./install.ts";
+import { candidates, TOOLS, type Tool, toolFolder } from "./tools.ts";
+
+/** Where each tool is: the path of a binary, or for `kafka` the folder of its jars. */
+export interface Toolchain {
+  readonly paths: ReadonlyMap<string, string>;
+}
+
+export interface ToolchainOptions {
+  /** Told of everything that takes time, a line each. */
+  readonly progress: (line: string) => void;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+const here = import.meta.dirname;
+
+/** Folder for downloads and builds: BATON_CACHE, or the user's cache folder. Never in the repository. */
+export function cacheFolder(env: Readonly<Record<string, string | undefined>> = process.env): string {
+  return env["BATON_CACHE"] ?? join(env["XDG_CACHE_HOME"] ?? join(env["HOME"] ?? homedir(), ".cache"), "baton");
+}
+
+/** The path of a tool that {@link ensureToolchain} found. */
+export function toolPath(toolchain: Toolchain, name: string): string {
+  const path = toolchain.paths.get(name);
+  if (path === undefined) throw new LocalError("TOOL_MISSING", `${name} is not part of the toolchain`);
+  return path;
+}
+
+/** Finds every tool of the local cluster, and fetches or builds what is missing. */
+export async function ensureToolchain(options: ToolchainOptions): Promise<Toolchain> {
+  const env = options.env ?? process.env;
+  const cache = cacheFolder(env);
+  const found = new Map<string, string>();
+  const missing: Tool[] = [];
+  for (const tool of TOOLS) {
+    const path = await find(tool, env, cache);
+    if (path === undefined) missing.push(tool);
+    else found.set(tool.name, path);
+  }
+  if (missing.length > 0) {
+    const seconds = missing.reduce((sum, tool) => sum + tool.coldSeconds, 0);
+    options.progress(`toolchain: ${missing.map((tool) => tool.name).join(", ")} missing; about ${minutes(seconds)}`);
+    // One Go build at a time (each uses every core); the downloads go beside it.
+    const compiled = missing.filter((tool) => tool.source.kind === "go");
+    const fetched = missing.filter((tool) => tool.source.kind !== "go");
+    await Promise.all([compiled, fetched].map((queue) => installAll(queue)));
+  }
+  return { paths: new Map(TOOLS.map((tool) => [tool.name, found.get(tool.name) ?? ""])) };
+
+  async function installAll(queue: readonly Tool[]): Promise<void> {
+    for (const tool of queue) {
+      const started = Date.now();
+      const elapsed = () => `${((Date.now() - started) / 1000).toFixed(0)} s`;
+      options.progress(`toolchain: ${verb(tool)} ${tool.name} ${tool.version} ...`);
+      const ticker = setInterval(() => options.progress(`toolchain: ${tool.name} ... ${elapsed()}`), 15_000);
+      try {
+        await install(tool, cache, options.progress);
+      } finally {
+        clearInterval(ticker);
+      }
+      const path = await find(tool, env, cache);
+      if (path === undefined) throw new LocalError("BUILD_FAILED", `${tool.name} was installed but does not run`);
+      found.set(tool.name, path);
+      options.progress(`toolchain: ${tool.name} ${tool.version} ready after ${elapsed()}`);
+    }
+  }
+}
+
+function verb(tool: Tool): string {
+  return tool.source.kind === "go" ? "building" : "fetching";
+}
+
+function minutes(seconds: number): string {
+  return seconds < 90 ? `${seconds} s` : `${Math.ceil(seconds / 60)} min on two cores`;
+}
+
+async function find(
+  tool: Tool,
+  env: Readonly<Record<string, string | undefined>>,
+  cache: string,
+): Promise<string | undefined> {
+  if (tool.source.kind === "maven") {
+    const folder = env["KAFKA_LIBS"] ?? toolFolder(cache, tool);
+    return existsSync(folder) ? folder : undefined;
+  }
+  const own = join(toolFolder(cache, tool), tool.name);
+  for (const path of candidates(tool, env, cache)) {
+    const runs = await access(path, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    // Our own copy was checked when it was built; a version check of each would cost a second a start.
+    if (runs && (path === own || goodVersion(path, tool))) return path;
+  }
+  return undefined;
+}
+
+function goodVersion(path: string, tool: Tool): boolean {
+  const result = spawnSync(path, tool.versionArgs, { encoding: "utf8", timeout: 10_000 });
+  return result.status === 0 && tool.accepts.test(`${result.stdout}${result.stderr}`);
+}
+
+async function install(tool: Tool, cache: string, progress: (line: string) => void): Promise<void> {
+  const folder = toolFolder(cache, tool);
+  const onWait = (pid: number) => progress(`toolchain: waiting for process ${pid}, which installs ${tool.name}`);
+  const source = tool.source;
+  switch (source.kind) {
+    case "debian":
+      return installDebian(source.package);
+    case "maven":
+      return installOnce(
+        folder,
+        async (temporary) => {
+          await copyFile(join(here, "kafka", "pom.xml"), join(temporary, "pom.xml"));
+          const goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies";
+          const args = ["-q", "-B", "-f", join(temporary, "pom.xml"), goal, `-DoutputDirectory=${temporary}`];
+          const fix = "install it (Debian: apt-get install maven), or name a folder of Kafka's jars in KAFKA_LIBS";
+          await must("mvn", [...args, "-DincludeScope=runtime", `-Dkafka.version=${tool.version}`], fix);
+        },
+        onWait,
+      );
+    case "go":
+      return installOnce(
+        folder,
+        async (temporary) => {
+          const output = join(temporary, tool.name);
+          const args = ["build", "-trimpath", "-ldflags", source.ldflags, "-o", output, source.package];
+          const fix = "install Go 1.26 or later, or put ready binaries into a folder named by KUBEBUILDER_ASSETS";
+          const env = { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly", GOWORK: "off" };
+          await must("go", args, fix, { cwd: join(here, "go", source.module), env });
+        },
+        onWait,
+      );
+  }
+}
+
+/**
+ * Installs a Debian package without letting it start its daemon: the cluster runs its own on its own port.
+ */
+async function installDebian(name: string): Promise<void> {
+  if (process.getuid?.() !== 0) {
+    throw new LocalError("TOOL_MISSING", `${name} is missing: install it as root (apt-get install ${name})`);
+  }
+  const policy = "/usr/sbin/policy-rc.d";
+  const ours = !existsSync(policy);
+  if (ours) await writeFile(policy, "#!/bin/sh\nexit 101\n", { mode: 0o755 });
+  try {
+    const fix = `install ${name} by hand with this system's package manager`;
+    const env = { DEBIAN_FRONTEND: "noninteractive" };
+    // Package lists may be missing or stale, as on a bare image.
+    await must("apt-get", ["update", "-q"], fix, { env });
+    await must("apt-get", ["install", "-y", "-q", "--no-install-recommends", name], fix, { env });
+  } finally {
+    if (ours) await rm(policy, { force: true });
+  }
+}
+
+async function must(command: string, args: readonly string[], fix: string, options: ExecOptions = {}): Promise<void> {
+  const result = await exec(command, args, options).catch((error: unknown) => {
+    if (errnoOf(error) === "ENOENT") throw new LocalError("TOOL_MISSING", `${command} is not on the PATH: ${fix}`);
+    throw new LocalError("BUILD_FAILED", `${command}: ${messageOf(error)}`, { cause: error });
+  });
+  if (result.code !== 0) {
+    const how = result.signal === null ? `exit code ${result.code}` : `signal ${result.signal}`;
+    throw new LocalError("BUILD_FAILED", `${command} ${args[0]} ended with ${how}:\n${result.tail.join("\n")}`);
+  }
+}

@@ -1,0 +1,94 @@
+import { join } from "node:path";
+
+/** How a tool comes onto the machine when it is not there yet. */
+export type Source =
+  | { readonly kind: "go"; readonly module: "kubernetes" | "etcd"; readonly package: string; readonly ldflags: string }
+  | { readonly kind: "maven" }
+  | { readonly kind: "debian"; readonly package: string };
+
+export interface Tool {
+  readonly name: string;
+  /** The version that is built, and the name of its cache folder. */
+  readonly version: string;
+  /** What `--version` must print for a copy found on the machine to be good enough. */
+  readonly accepts: RegExp;
+  readonly versionArgs: readonly string[];
+  readonly source: Source;
+  /** Seconds a first build took on two cores, told to whoever waits for it. */
+  readonly coldSeconds: number;
+}
+
+const KUBERNETES = "1.34.4";
+const KAFKA = "4.3.1";
+const [major, minor] = KUBERNETES.split(".");
+const STRIP = "-s -w";
+// Without these the binaries call themselves v0.0.0 and clients refuse to talk to them.
+const STAMP = ["gitVersion=v" + KUBERNETES, `gitMajor=${major}`, `gitMinor=${minor}`]
+  .map((value) => `-X k8s.io/component-base/version.${value}`)
+  .join(" ");
+
+function kubernetes(name: string, coldSeconds: number, versionArgs = ["--version"]): Tool {
+  return {
+    name,
+    version: KUBERNETES,
+    accepts: /v1\.34\.\d+/,
+    versionArgs,
+    source: { kind: "go", module: "kubernetes", package: `k8s.io/kubernetes/cmd/${name}`, ldflags: `${STRIP} ${STAMP}` },
+    coldSeconds,
+  };
+}
+
+/** Everything the local cluster runs, in the order in which it is fetched. */
+export const TOOLS: readonly Tool[] = [
+  {
+    name: "redis-server",
+    version: "system",
+    accepts: /v=[78]\./,
+    versionArgs: ["--version"],
+    source: { kind: "debian", package: "redis-server" },
+    coldSeconds: 5,
+  },
+  {
+    name: "prometheus",
+    version: "system",
+    accepts: /version [23]\./,
+    versionArgs: ["--version"],
+    source: { kind: "debian", package: "prometheus" },
+    coldSeconds: 10,
+  },
+  {
+    name: "kafka",
+    version: KAFKA,
+    accepts: /^/,
+    versionArgs: [],
+    source: { kind: "maven" },
+    coldSeconds: 10,
+  },
+  {
+    name: "etcd",
+    version: "3.6.16",
+    accepts: /etcd Version: 3\.[56]\./,
+    versionArgs: ["--version"],
+    source: { kind: "go", module: "etcd", package: "go.etcd.io/etcd/server/v3", ldflags: STRIP },
+    coldSeconds: 50,
+  },
+  kubernetes("kube-apiserver", 275),
+  kubernetes("kube-controller-manager", 75),
+  kubernetes("kube-scheduler", 10),
+  kubernetes("kubectl", 30, ["version", "--client"]),
+];
+
+/** The folder that holds one version of one tool. */
+export function toolFolder(cache: string, tool: Tool): string {
+  return join(cache, "toolchain", `${tool.name}-${tool.version}`);
+}
+
+/** The order in which a binary is looked for: what the user named, then PATH, then our cache. */
+export function candidates(tool: Tool, env: Readonly<Record<string, string | undefined>>, cache: string): string[] {
+  const named = env["KUBEBUILDER_ASSETS"];
+  const path = (env["PATH"] ?? "").split(":").filter((folder) => folder !== "");
+  const folders = [...(named === undefined || named === "" ? [] : [named]), ...path, toolFolder(cache, tool)];
+  // Debian keeps daemons where an ordinary user's PATH does not look.
+  const system = tool.source.kind === "debian" ? ["/usr/bin", "/usr/sbin"] : [];
+  return [...new Set([...folders, ...system].map((folder) => join(folder, tool.name)))];
+}
