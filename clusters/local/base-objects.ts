@@ -1,6 +1,11 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { KubeConfig, type KubernetesObject, KubernetesObjectApi, PatchStrategy } from "@kubernetes/client-node";
+import {
+  KubeConfig,
+  type KubernetesObject,
+  KubernetesObjectApi,
+  PatchStrategy,
+} from "@kubernetes/client-node";
 import { LocalError, messageOf } from "./errors.ts";
 import type { ClusterState } from "./state.ts";
 
@@ -43,7 +48,10 @@ export async function applyBase(cluster: ClusterState): Promise<void> {
         break;
       } catch (error) {
         if (Date.now() > deadline) {
-          throw new LocalError("NOT_READY", `the API server did not take ${object.kind}: ${messageOf(error)}`);
+          throw new LocalError(
+            "NOT_READY",
+            `the API server did not take ${object.kind}: ${messageOf(error)}`,
+          );
         }
         await sleep(RETRY_MS);
       }

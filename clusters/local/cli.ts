@@ -8,7 +8,9 @@ import { clusterFolder, readCluster } from "./state.ts";
 import { clusterEnv, clusterView, renderView } from "./view.ts";
 
 const program = new Command("cluster")
-  .description("The local cluster: a real control plane, Kafka, Redis and Prometheus as processes, no containers")
+  .description(
+    "The local cluster: a real control plane, Kafka, Redis and Prometheus as processes, no containers",
+  )
   .option("--name <name>", "which cluster", "local")
   .option("--json", "print JSON instead of text")
   .showHelpAfterError();
@@ -39,7 +41,8 @@ program
   .action(async () => {
     const { name, json } = options();
     const state = await readCluster(name);
-    if (state === undefined) throw new LocalError("NOT_RUNNING", `there is no cluster ${name}: run \`cluster up\``);
+    if (state === undefined)
+      throw new LocalError("NOT_RUNNING", `there is no cluster ${name}: run \`cluster up\``);
     const view = await clusterView(state);
     console.log(json ? JSON.stringify(view, null, 2) : renderView(view));
     if (view.phase !== "ready") process.exitCode = 3;
@@ -90,7 +93,8 @@ program
   .action(async () => {
     const { name, json } = options();
     const state = await readCluster(name);
-    if (state === undefined) throw new LocalError("NOT_RUNNING", `there is no cluster ${name}: run \`cluster up\``);
+    if (state === undefined)
+      throw new LocalError("NOT_RUNNING", `there is no cluster ${name}: run \`cluster up\``);
     const env = clusterEnv(state);
     if (json) console.log(JSON.stringify(env, null, 2));
     else for (const [key, value] of Object.entries(env)) console.log(`export ${key}='${value}'`);

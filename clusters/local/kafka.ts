@@ -75,9 +75,12 @@ export async function prepareBroker(libs: string, spec: BrokerSpec): Promise<voi
   await rm(data, { recursive: true, force: true });
   const args = kafkaClass(libs, "kafka.tools.StorageTool", ["format", "-t", CLUSTER_ID, "-c", config]);
   const result = await exec("java", args).catch((cause: unknown) => {
-    throw new LocalError("TOOL_MISSING", "java is not on the PATH: install a Java 17 runtime or later", { cause });
+    throw new LocalError("TOOL_MISSING", "java is not on the PATH: install a Java 17 runtime or later", {
+      cause,
+    });
   });
-  if (result.code !== 0) throw new LocalError("BAD_STATE", `Kafka's disk was not formatted:\n${result.tail.join("\n")}`);
+  if (result.code !== 0)
+    throw new LocalError("BAD_STATE", `Kafka's disk was not formatted:\n${result.tail.join("\n")}`);
 }
 
 /** Arguments for `java` that start a broker. */

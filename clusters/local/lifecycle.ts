@@ -5,7 +5,14 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { LocalError } from "./errors.ts";
 import { lastLines } from "./log-file.ts";
-import { type ClusterState, clusterFolder, ensureFolders, openCluster, REPOSITORY, supervisorPid } from "./state.ts";
+import {
+  type ClusterState,
+  clusterFolder,
+  ensureFolders,
+  openCluster,
+  REPOSITORY,
+  supervisorPid,
+} from "./state.ts";
 import type { StatusFile } from "./supervisor/main.ts";
 import { ensureToolchain } from "./toolchain/index.ts";
 
@@ -55,7 +62,10 @@ async function waitReady(
     await sleep(POLL_MS);
   }
   const lines = await lastLines(join(state.folder, "logs", "supervisor.log"), 5).catch(() => []);
-  throw new LocalError("NOT_READY", `cluster ${state.name} did not start; its supervisor says:\n${lines.join("\n")}`);
+  throw new LocalError(
+    "NOT_READY",
+    `cluster ${state.name} did not start; its supervisor says:\n${lines.join("\n")}`,
+  );
 }
 
 /** Stops a cluster in order; false when it was not running. */

@@ -37,7 +37,11 @@ export async function lastLines(path: string, count: number): Promise<string[]> 
 }
 
 /** Writes what is appended to a file to `write`, until the signal aborts. Follows a file that is cut. */
-export async function followFile(path: string, write: (text: string) => void, signal: AbortSignal): Promise<void> {
+export async function followFile(
+  path: string,
+  write: (text: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
   let position = (await stat(path)).size;
   while (!signal.aborted) {
     const size = (await stat(path).catch(() => undefined))?.size ?? 0;

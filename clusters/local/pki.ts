@@ -31,7 +31,11 @@ export async function ensurePki(folder: string, serverUrl: string): Promise<void
   if (existsSync(join(folder, "complete"))) return;
   const now = new Date();
   const until = new Date(now.getTime() + YEARS * 365 * 86_400_000);
-  const validity = { notBefore: new Date(now.getTime() - 60_000), notAfter: until, signingAlgorithm: ALGORITHM };
+  const validity = {
+    notBefore: new Date(now.getTime() - 60_000),
+    notAfter: until,
+    signingAlgorithm: ALGORITHM,
+  };
 
   const caKeys = await keyPair();
   const ca = await x509.X509CertificateGenerator.createSelfSigned({

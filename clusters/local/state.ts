@@ -51,7 +51,10 @@ export function stateRoot(env: Readonly<Record<string, string | undefined>> = pr
 
 export function clusterFolder(name: string): string {
   if (!NAME.test(name)) {
-    throw new LocalError("BAD_STATE", `cluster name ${JSON.stringify(name)}: use lower-case letters, digits and '-'`);
+    throw new LocalError(
+      "BAD_STATE",
+      `cluster name ${JSON.stringify(name)}: use lower-case letters, digits and '-'`,
+    );
   }
   return join(stateRoot(), name);
 }
@@ -76,9 +79,13 @@ export async function readCluster(name: string): Promise<ClusterState | undefine
   try {
     return describe(folder, stateSchema.parse(JSON.parse(text)));
   } catch (error) {
-    throw new LocalError("BAD_STATE", `${file} cannot be read; run: npm run cluster -- reset --name ${name}`, {
-      cause: error,
-    });
+    throw new LocalError(
+      "BAD_STATE",
+      `${file} cannot be read; run: npm run cluster -- reset --name ${name}`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -105,7 +112,10 @@ async function freeBlock(): Promise<number> {
     const free = await Promise.all(ports.map((port) => portFree(port)));
     if (free.every(Boolean)) return base;
   }
-  throw new LocalError("PORT_TAKEN", `no free block of ports from ${FIRST_BLOCK}: stop a cluster with \`down\``);
+  throw new LocalError(
+    "PORT_TAKEN",
+    `no free block of ports from ${FIRST_BLOCK}: stop a cluster with \`down\``,
+  );
 }
 
 export function portFree(port: number): Promise<boolean> {

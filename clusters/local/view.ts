@@ -39,7 +39,13 @@ export async function clusterView(state: ClusterState): Promise<ClusterView> {
   const pid = await supervisorPid(state.folder);
   const status = await readStatus(state.folder);
   const running = pid !== undefined && status !== undefined;
-  const supervisor = { name: "supervisor", state: running ? "ready" : "stopped", pid, restarts: 0, message: undefined };
+  const supervisor = {
+    name: "supervisor",
+    state: running ? "ready" : "stopped",
+    pid,
+    restarts: 0,
+    message: undefined,
+  };
   const members = running ? [supervisor, ...status.processes] : [];
   const processes = await Promise.all(
     members.map(async (member) => ({
@@ -73,12 +79,15 @@ export async function podViews(state: ClusterState): Promise<PodView[]> {
   const pods = await adminConfig(state).makeApiClient(CoreV1Api).listPodForAllNamespaces();
   return pods.items.map((pod) => {
     const containers = pod.status?.containerStatuses ?? [];
-    const reasons = containers.map((status) => status.state?.waiting?.reason ?? status.state?.terminated?.reason);
+    const reasons = containers.map(
+      (status) => status.state?.waiting?.reason ?? status.state?.terminated?.reason,
+    );
     return {
       namespace: pod.metadata?.namespace ?? "",
       name: pod.metadata?.name ?? "",
       phase: pod.metadata?.deletionTimestamp === undefined ? (pod.status?.phase ?? "Unknown") : "Terminating",
-      ready: pod.status?.conditions?.some((entry) => entry.type === "Ready" && entry.status === "True") ?? false,
+      ready:
+        pod.status?.conditions?.some((entry) => entry.type === "Ready" && entry.status === "True") ?? false,
       restarts: containers.reduce((sum, status) => sum + status.restartCount, 0),
       reason: reasons.find((reason) => reason !== undefined),
     };

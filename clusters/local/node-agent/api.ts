@@ -42,9 +42,15 @@ export class NodeApi {
       lastHeartbeatTime: now,
       lastTransitionTime: now,
     });
-    const labels = { "kubernetes.io/hostname": this.#node, "kubernetes.io/os": "linux", "baton.dev/node": "local" };
+    const labels = {
+      "kubernetes.io/hostname": this.#node,
+      "kubernetes.io/os": "linux",
+      "baton.dev/node": "local",
+    };
     await this.#core
-      .createNode({ body: { apiVersion: "v1", kind: "Node", metadata: { name: this.#node, labels }, spec: {} } })
+      .createNode({
+        body: { apiVersion: "v1", kind: "Node", metadata: { name: this.#node, labels }, spec: {} },
+      })
       .catch((error: unknown) => {
         if (statusOf(error) !== 409) throw error;
       });
@@ -88,7 +94,12 @@ export class NodeApi {
       );
     } catch (error) {
       if (statusOf(error) !== 404) throw error;
-      const body = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name: this.#node }, spec };
+      const body = {
+        apiVersion: "coordination.k8s.io/v1",
+        kind: "Lease",
+        metadata: { name: this.#node },
+        spec,
+      };
       await this.#coordination.createNamespacedLease({ namespace, body });
     }
   }
@@ -97,10 +108,13 @@ export class NodeApi {
   reader(namespace: string): DataReader {
     return async (kind, name) => {
       try {
-        if (kind === "ConfigMap") return (await this.#core.readNamespacedConfigMap({ name, namespace })).data ?? {};
+        if (kind === "ConfigMap")
+          return (await this.#core.readNamespacedConfigMap({ name, namespace })).data ?? {};
         const secret = await this.#core.readNamespacedSecret({ name, namespace });
         const entries = Object.entries(secret.data ?? {});
-        return Object.fromEntries(entries.map(([key, value]) => [key, Buffer.from(value, "base64").toString("utf8")]));
+        return Object.fromEntries(
+          entries.map(([key, value]) => [key, Buffer.from(value, "base64").toString("utf8")]),
+        );
       } catch (error) {
         if (statusOf(error) === 404) return undefined;
         throw error;

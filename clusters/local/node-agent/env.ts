@@ -28,7 +28,8 @@ export async function containerEnv(
     const ref = source.configMapRef ?? source.secretRef;
     if (ref === undefined) continue;
     const data = await read(kind, ref.name);
-    if (data === undefined && ref.optional !== true) throw new ConfigError(`${kind.toLowerCase()} "${ref.name}" not found`);
+    if (data === undefined && ref.optional !== true)
+      throw new ConfigError(`${kind.toLowerCase()} "${ref.name}" not found`);
     for (const [key, value] of Object.entries(data ?? {})) env[`${source.prefix ?? ""}${key}`] = value;
   }
   for (const variable of container.env ?? []) {
@@ -96,6 +97,7 @@ function resourceValue(container: Container, resource: string): string {
   const [kind, name] = resource.split(".", 2);
   const amounts = kind === "limits" ? container.resources?.limits : container.resources?.requests;
   const value = name === undefined ? undefined : amounts?.[name];
-  if (value === undefined) throw new ConfigError(`resource ${resource} is not set on container ${container.name}`);
+  if (value === undefined)
+    throw new ConfigError(`resource ${resource} is not set on container ${container.name}`);
   return value;
 }

@@ -19,7 +19,8 @@ export type Images = z.infer<typeof imagesSchema>["images"];
 /** Reads the map from image repositories to local commands; later files add to earlier ones. */
 export async function readImages(files: readonly string[]): Promise<Images> {
   const all: Images = {};
-  for (const file of files) Object.assign(all, imagesSchema.parse(parse(await readFile(file, "utf8"))).images);
+  for (const file of files)
+    Object.assign(all, imagesSchema.parse(parse(await readFile(file, "utf8"))).images);
   return all;
 }
 
@@ -32,7 +33,11 @@ export function repositoryOf(image: string): string {
 /** Command line of a container by Docker's rules for entrypoint and cmd; undefined for an unknown image. */
 export function commandLine(
   images: Images,
-  container: { readonly image: string; readonly command?: readonly string[]; readonly args?: readonly string[] },
+  container: {
+    readonly image: string;
+    readonly command?: readonly string[];
+    readonly args?: readonly string[];
+  },
 ): readonly string[] | undefined {
   const image = images[repositoryOf(container.image)];
   if (image === undefined) return undefined;

@@ -101,7 +101,11 @@ export class PodWorker {
     const problem = unsupported(this.#pod);
     if (problem !== undefined) {
       for (const container of this.#pod.spec.containers) {
-        this.#set(this.#main, container, { kind: "waiting", reason: "CreateContainerConfigError", message: problem });
+        this.#set(this.#main, container, {
+          kind: "waiting",
+          reason: "CreateContainerConfigError",
+          message: problem,
+        });
       }
       return;
     }
@@ -142,7 +146,11 @@ export class PodWorker {
       if (signal.aborted || !again(ended.exitCode)) return;
       const settled = ended.finishedAt - ended.startedAt > BACKOFF_RESET_MS;
       const waitMs = settled ? 0 : backoff(restarts + 1);
-      records.set(container.name, { restarts, last: ended, now: { kind: "backoff", until: Date.now() + waitMs } });
+      records.set(container.name, {
+        restarts,
+        last: ended,
+        now: { kind: "backoff", until: Date.now() + waitMs },
+      });
       if (waitMs > 0) this.#changed();
       await sleep(waitMs, undefined, { signal }).catch(() => {});
       if (signal.aborted) {
@@ -186,14 +194,23 @@ export class PodWorker {
       onChange: () => this.#set(records, container, runningState(running)),
     });
     this.#running.set(container.name, running);
-    records.set(container.name, { restarts, last: records.get(container.name)?.last, now: runningState(running) });
+    records.set(container.name, {
+      restarts,
+      last: records.get(container.name)?.last,
+      now: runningState(running),
+    });
     this.#changed();
     return running;
   }
 
   async #environment(container: Container): Promise<Record<string, string>> {
     const { deps, pod } = { deps: this.#deps, pod: this.#pod };
-    const declared = await containerEnv(pod, container, { podIp: deps.podIp, hostIp: deps.hostIp }, deps.read);
+    const declared = await containerEnv(
+      pod,
+      container,
+      { podIp: deps.podIp, hostIp: deps.hostIp },
+      deps.read,
+    );
     const hasToken = (pod.spec.volumes ?? []).some((volume) => volume.name.startsWith("kube-api-access-"));
     return {
       // Nothing of the agent's own environment reaches a container, but what finding programs needs.
@@ -241,7 +258,9 @@ export class PodWorker {
         this.#published = text;
       } catch (error) {
         if (isGone(error)) return;
-        this.#deps.log(`${this.#pod.metadata.name}: status not written, trying again: ${String(error).slice(0, 200)}`);
+        this.#deps.log(
+          `${this.#pod.metadata.name}: status not written, trying again: ${String(error).slice(0, 200)}`,
+        );
         this.#dirty = true;
         await sleep(PUBLISH_RETRY_MS);
       }
@@ -271,7 +290,11 @@ function resume(
   for (const status of statuses) {
     const { state } = status;
     if ("waiting" in state) {
-      records.set(status.name, { restarts: status.restartCount, last: undefined, now: waiting("ContainerCreating") });
+      records.set(status.name, {
+        restarts: status.restartCount,
+        last: undefined,
+        now: waiting("ContainerCreating"),
+      });
       continue;
     }
     const ended: Ended =

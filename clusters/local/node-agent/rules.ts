@@ -1,5 +1,13 @@
 import { constants } from "node:os";
-import type { Container, ContainerState, ContainerStatus, Pod, PodCondition, PodStatus, RestartPolicy } from "./types.ts";
+import type {
+  Container,
+  ContainerState,
+  ContainerStatus,
+  Pod,
+  PodCondition,
+  PodStatus,
+  RestartPolicy,
+} from "./types.ts";
 
 /** How a container's process ended. Times are milliseconds since 1970. */
 export interface Ended {
@@ -13,7 +21,13 @@ export interface Ended {
 /** What the agent knows of one container. */
 export type Runtime =
   | { readonly kind: "waiting"; readonly reason: string; readonly message?: string }
-  | { readonly kind: "running"; readonly id: string; readonly startedAt: number; readonly started: boolean; readonly ready: boolean }
+  | {
+      readonly kind: "running";
+      readonly id: string;
+      readonly startedAt: number;
+      readonly started: boolean;
+      readonly ready: boolean;
+    }
   | { readonly kind: "ended"; readonly ended: Ended }
   | { readonly kind: "backoff"; readonly until: number };
 
@@ -45,7 +59,10 @@ export function shouldRestart(policy: RestartPolicy, exitCode: number): boolean 
 }
 
 /** Exit code of a process as a container runtime reports it: 128 + number of the signal that ended it. */
-export function exitOf(code: number | null, signal: NodeJS.Signals | null): { exitCode: number; signal: number | undefined } {
+export function exitOf(
+  code: number | null,
+  signal: NodeJS.Signals | null,
+): { exitCode: number; signal: number | undefined } {
   if (signal === null) return { exitCode: code ?? 1, signal: undefined };
   const number = constants.signals[signal];
   return { exitCode: 128 + number, signal: number };
@@ -66,9 +83,13 @@ export interface StatusInput {
 export function podStatus(input: StatusInput): PodStatus {
   const { pod } = input;
   const policy = pod.spec.restartPolicy ?? "Always";
-  const init = (pod.spec.initContainers ?? []).map((container) => containerStatus(container, input.init, true));
+  const init = (pod.spec.initContainers ?? []).map((container) =>
+    containerStatus(container, input.init, true),
+  );
   const main = pod.spec.containers.map((container) => containerStatus(container, input.main, false));
-  const initialized = init.every((status) => "terminated" in status.state && status.state.terminated.exitCode === 0);
+  const initialized = init.every(
+    (status) => "terminated" in status.state && status.state.terminated.exitCode === 0,
+  );
   const unready = main.filter((status) => !status.ready).map((status) => status.name);
   const phase = podPhase(policy, init, main, initialized);
   const over = phase === "Succeeded" || phase === "Failed";
@@ -83,7 +104,9 @@ export function podStatus(input: StatusInput): PodStatus {
       ? { type: "Initialized", status: "True" }
       : { type: "Initialized", status: "False", reason: "ContainersNotInitialized" },
     ready ? { type: "Ready", status: "True" } : { type: "Ready", status: "False", ...notReady },
-    ready ? { type: "ContainersReady", status: "True" } : { type: "ContainersReady", status: "False", ...notReady },
+    ready
+      ? { type: "ContainersReady", status: "True" }
+      : { type: "ContainersReady", status: "False", ...notReady },
   ];
   return {
     phase,
@@ -123,7 +146,10 @@ function containerStatus(
   init: boolean,
 ): ContainerStatus {
   const record = records.get(container.name);
-  const runtime: Runtime = record?.now ?? { kind: "waiting", reason: init ? "PodInitializing" : "ContainerCreating" };
+  const runtime: Runtime = record?.now ?? {
+    kind: "waiting",
+    reason: init ? "PodInitializing" : "ContainerCreating",
+  };
   const common = {
     name: container.name,
     image: container.image,
@@ -138,7 +164,12 @@ function containerStatus(
     }
     case "backoff": {
       const message = `back-off restarting container ${container.name}`;
-      return { ...common, ready: false, started: false, state: { waiting: { reason: "CrashLoopBackOff", message } } };
+      return {
+        ...common,
+        ready: false,
+        started: false,
+        state: { waiting: { reason: "CrashLoopBackOff", message } },
+      };
     }
     case "running":
       return {
@@ -209,7 +240,8 @@ export function tally(
   thresholds: { readonly success: number; readonly failure: number },
 ): { readonly tally: ProbeTally; readonly verdict: ProbeVerdict } {
   const next = ok ? { passed: before.passed + 1, failed: 0 } : { passed: 0, failed: before.failed + 1 };
-  const verdict = next.passed >= thresholds.success ? "pass" : next.failed >= thresholds.failure ? "fail" : "undecided";
+  const verdict =
+    next.passed >= thresholds.success ? "pass" : next.failed >= thresholds.failure ? "fail" : "undecided";
   return { tally: next, verdict };
 }
 
@@ -220,7 +252,8 @@ export function tally(
 export function unsupported(pod: Pod): string | undefined {
   for (const volume of pod.spec.volumes ?? []) {
     const isToken = volume.projected !== undefined && volume.name.startsWith("kube-api-access-");
-    if (!isToken) return `volume ${volume.name}: the local node agent mounts no volumes; run this Pod on kind`;
+    if (!isToken)
+      return `volume ${volume.name}: the local node agent mounts no volumes; run this Pod on kind`;
   }
   for (const container of [...(pod.spec.initContainers ?? []), ...pod.spec.containers]) {
     for (const probe of [container.startupProbe, container.livenessProbe, container.readinessProbe]) {

@@ -181,7 +181,9 @@ export function prometheusConfig(cluster: ClusterState): string {
     scrape_configs: [
       {
         job_name: "pods",
-        file_sd_configs: [{ files: [join(cluster.folder, "prometheus", "pods.json")], refresh_interval: "5s" }],
+        file_sd_configs: [
+          { files: [join(cluster.folder, "prometheus", "pods.json")], refresh_interval: "5s" },
+        ],
       },
     ],
   });
@@ -198,11 +200,14 @@ function httpsOk(port: number, ca?: string): Promise<void> {
   return new Promise((resolve, reject) => {
     const path = ca === undefined ? "/healthz" : "/readyz";
     const trust = ca === undefined ? { rejectUnauthorized: false } : { ca };
-    const probe = request({ host: "127.0.0.1", port, path, timeout: 2_000, agent: false, ...trust }, (response) => {
-      response.resume();
-      if (response.statusCode === 200) resolve();
-      else reject(new Error(`${path}: ${response.statusCode}`));
-    });
+    const probe = request(
+      { host: "127.0.0.1", port, path, timeout: 2_000, agent: false, ...trust },
+      (response) => {
+        response.resume();
+        if (response.statusCode === 200) resolve();
+        else reject(new Error(`${path}: ${response.statusCode}`));
+      },
+    );
     probe.on("timeout", () => probe.destroy(new Error("timeout")));
     probe.on("error", reject);
     probe.end();

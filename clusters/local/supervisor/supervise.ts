@@ -150,7 +150,9 @@ class Member {
         const late = Date.now() - begun > this.spec.readyTimeoutMs;
         if (late || failures >= FIRST_TRIES - 1) {
           this.#child?.kill("SIGKILL");
-          throw await this.#notReady(late ? `in ${this.spec.readyTimeoutMs / 1000} s` : `and ended ${FIRST_TRIES} times`);
+          throw await this.#notReady(
+            late ? `in ${this.spec.readyTimeoutMs / 1000} s` : `and ended ${FIRST_TRIES} times`,
+          );
         }
       }
       const how = await ended;

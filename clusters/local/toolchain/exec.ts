@@ -17,7 +17,11 @@ export interface ExecOptions {
 const TAIL_LINES = 40;
 
 /** Runs a command to its end, keeping the last lines of its output. Never rejects on a non-zero exit. */
-export function exec(command: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+export function exec(
+  command: string,
+  args: readonly string[],
+  options: ExecOptions = {},
+): Promise<ExecResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       stdio: ["ignore", "pipe", "pipe"],

@@ -23,7 +23,9 @@ const here = import.meta.dirname;
 
 /** Folder for downloads and builds: BATON_CACHE, or the user's cache folder. Never in the repository. */
 export function cacheFolder(env: Readonly<Record<string, string | undefined>> = process.env): string {
-  return env["BATON_CACHE"] ?? join(env["XDG_CACHE_HOME"] ?? join(env["HOME"] ?? homedir(), ".cache"), "baton");
+  return (
+    env["BATON_CACHE"] ?? join(env["XDG_CACHE_HOME"] ?? join(env["HOME"] ?? homedir(), ".cache"), "baton")
+  );
 }
 
 /** The path of a tool that {@link ensureToolchain} found. */
@@ -46,7 +48,9 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
   }
   if (missing.length > 0) {
     const seconds = missing.reduce((sum, tool) => sum + tool.coldSeconds, 0);
-    options.progress(`toolchain: ${missing.map((tool) => tool.name).join(", ")} missing; about ${minutes(seconds)}`);
+    options.progress(
+      `toolchain: ${missing.map((tool) => tool.name).join(", ")} missing; about ${minutes(seconds)}`,
+    );
     // One Go build at a time (each uses every core); the downloads go beside it.
     const compiled = missing.filter((tool) => tool.source.kind === "go");
     const fetched = missing.filter((tool) => tool.source.kind !== "go");
@@ -66,7 +70,8 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
         clearInterval(ticker);
       }
       const path = await find(tool, env, cache);
-      if (path === undefined) throw new LocalError("BUILD_FAILED", `${tool.name} was installed but does not run`);
+      if (path === undefined)
+        throw new LocalError("BUILD_FAILED", `${tool.name} was installed but does not run`);
       found.set(tool.name, path);
       options.progress(`toolchain: ${tool.name} ${tool.version} ready after ${elapsed()}`);
     }
@@ -109,7 +114,8 @@ function goodVersion(path: string, tool: Tool): boolean {
 
 async function install(tool: Tool, cache: string, progress: (line: string) => void): Promise<void> {
   const folder = toolFolder(cache, tool);
-  const onWait = (pid: number) => progress(`toolchain: waiting for process ${pid}, which installs ${tool.name}`);
+  const onWait = (pid: number) =>
+    progress(`toolchain: waiting for process ${pid}, which installs ${tool.name}`);
   const source = tool.source;
   switch (source.kind) {
     case "debian":
@@ -121,7 +127,8 @@ async function install(tool: Tool, cache: string, progress: (line: string) => vo
           await copyFile(join(here, "kafka", "pom.xml"), join(temporary, "pom.xml"));
           const goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies";
           const args = ["-q", "-B", "-f", join(temporary, "pom.xml"), goal, `-DoutputDirectory=${temporary}`];
-          const fix = "install it (Debian: apt-get install maven), or name a folder of Kafka's jars in KAFKA_LIBS";
+          const fix =
+            "install it (Debian: apt-get install maven), or name a folder of Kafka's jars in KAFKA_LIBS";
           await must("mvn", [...args, "-DincludeScope=runtime", `-Dkafka.version=${tool.version}`], fix);
         },
         onWait,
@@ -132,7 +139,8 @@ async function install(tool: Tool, cache: string, progress: (line: string) => vo
         async (temporary) => {
           const output = join(temporary, tool.name);
           const args = ["build", "-trimpath", "-ldflags", source.ldflags, "-o", output, source.package];
-          const fix = "install Go 1.26 or later, or put ready binaries into a folder named by KUBEBUILDER_ASSETS";
+          const fix =
+            "install Go 1.26 or later, or put ready binaries into a folder named by KUBEBUILDER_ASSETS";
           const env = { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly", GOWORK: "off" };
           await must("go", args, fix, { cwd: join(here, "go", source.module), env });
         },
@@ -162,13 +170,22 @@ async function installDebian(name: string): Promise<void> {
   }
 }
 
-async function must(command: string, args: readonly string[], fix: string, options: ExecOptions = {}): Promise<void> {
+async function must(
+  command: string,
+  args: readonly string[],
+  fix: string,
+  options: ExecOptions = {},
+): Promise<void> {
   const result = await exec(command, args, options).catch((error: unknown) => {
-    if (errnoOf(error) === "ENOENT") throw new LocalError("TOOL_MISSING", `${command} is not on the PATH: ${fix}`);
+    if (errnoOf(error) === "ENOENT")
+      throw new LocalError("TOOL_MISSING", `${command} is not on the PATH: ${fix}`);
     throw new LocalError("BUILD_FAILED", `${command}: ${messageOf(error)}`, { cause: error });
   });
   if (result.code !== 0) {
     const how = result.signal === null ? `exit code ${result.code}` : `signal ${result.signal}`;
-    throw new LocalError("BUILD_FAILED", `${command} ${args[0]} ended with ${how}:\n${result.tail.join("\n")}`);
+    throw new LocalError(
+      "BUILD_FAILED",
+      `${command} ${args[0]} ended with ${how}:\n${result.tail.join("\n")}`,
+    );
   }
 }

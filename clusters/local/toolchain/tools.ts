@@ -2,7 +2,12 @@ import { join } from "node:path";
 
 /** How a tool comes onto the machine when it is not there yet. */
 export type Source =
-  | { readonly kind: "go"; readonly module: "kubernetes" | "etcd"; readonly package: string; readonly ldflags: string }
+  | {
+      readonly kind: "go";
+      readonly module: "kubernetes" | "etcd";
+      readonly package: string;
+      readonly ldflags: string;
+    }
   | { readonly kind: "maven" }
   | { readonly kind: "debian"; readonly package: string };
 
@@ -33,7 +38,12 @@ function kubernetes(name: string, coldSeconds: number, versionArgs = ["--version
     version: KUBERNETES,
     accepts: /v1\.34\.\d+/,
     versionArgs,
-    source: { kind: "go", module: "kubernetes", package: `k8s.io/kubernetes/cmd/${name}`, ldflags: `${STRIP} ${STAMP}` },
+    source: {
+      kind: "go",
+      module: "kubernetes",
+      package: `k8s.io/kubernetes/cmd/${name}`,
+      ldflags: `${STRIP} ${STAMP}`,
+    },
     coldSeconds,
   };
 }
@@ -84,7 +94,11 @@ export function toolFolder(cache: string, tool: Tool): string {
 }
 
 /** The order in which a binary is looked for: what the user named, then PATH, then our cache. */
-export function candidates(tool: Tool, env: Readonly<Record<string, string | undefined>>, cache: string): string[] {
+export function candidates(
+  tool: Tool,
+  env: Readonly<Record<string, string | undefined>>,
+  cache: string,
+): string[] {
   const named = env["KUBEBUILDER_ASSETS"];
   const path = (env["PATH"] ?? "").split(":").filter((folder) => folder !== "");
   const folders = [...(named === undefined || named === "" ? [] : [named]), ...path, toolFolder(cache, tool)];

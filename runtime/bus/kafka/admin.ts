@@ -1,0 +1,96 @@
+import type { Admin as KafkaJsAdmin } from "kafkajs";
+import { BusError } from "../errors.ts";
+import { type Admin, DEFAULTS, type TopicSpec } from "../port.ts";
+import { busError } from "./client.ts";
+
+/** Administrative requests; each fails after about ten seconds without a broker. */
+export class KafkaAdmin implements Admin {
+  readonly #client: KafkaJsAdmin;
+
+  constructor(client: KafkaJsAdmin) {
+    this.#client = client;
+  }
+
+  async ensureTopics(topics: readonly TopicSpec[]): Promise<void> {
+    await this.#try(async () => {
+      const existing = new Set(await this.#client.listTopics());
+      const missing = topics.filter((topic) => !existing.has(topic.name));
+      if (missing.length === 0) return;
+      await this.#client
+        .createTopics({
+          waitForLeaders: true,
+          topics: missing.map((topic) => ({
+            topic: topic.name,
+            numPartitions: topic.partitions,
+            replicationFactor: topic.replicas ?? 1,
+            configEntries: Object.entries({
+              "retention.ms": String(topic.retentionMs ?? DEFAULTS.retentionMs),
+              ...topic.config,
+            }).map(([name, value]) => ({ name, value })),
+          })),
+        })
+        .catch((error: unknown) => {
+          // Somebody else was quicker.
+          if (!isAlreadyThere(error)) throw error;
+        });
+    });
+  }
+
+  topics(): Promise<readonly string[]> {
+    return this.#try(() => this.#client.listTopics());
+  }
+
+  async partitions(topic: string): Promise<number> {
+    const { topics } = await this.#try(() => this.#client.fetchTopicMetadata({ topics: [topic] }));
+    const found = topics.find((entry) => entry.name === topic);
+    if (found === undefined) throw new BusError("UNKNOWN_TOPIC", topic);
+    return found.partitions.length;
+  }
+
+  async offsets(topic: string): Promise<ReadonlyMap<number, { earliest: bigint; latest: bigint }>> {
+    const entries = await this.#try(() => this.#client.fetchTopicOffsets(topic));
+    return new Map(
+      entries.map((entry) => [entry.partition, { earliest: BigInt(entry.low), latest: BigInt(entry.high) }]),
+    );
+  }
+
+  async committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>> {
+    const topics = await this.#try(() => this.#client.fetchOffsets({ groupId: group, topics: [topic] }));
+    const committed = new Map<number, bigint>();
+    for (const entry of topics.flatMap((found) => found.partitions)) {
+      if (BigInt(entry.offset) >= 0n) committed.set(entry.partition, BigInt(entry.offset));
+    }
+    return committed;
+  }
+
+  async deleteTopics(topics: readonly string[]): Promise<void> {
+    await this.#try(() => this.#client.deleteTopics({ topics: [...topics] }));
+  }
+
+  async deleteGroup(group: string): Promise<void> {
+    await this.#client.deleteGroups([group]).catch(() => {
+      // The broker forgets an empty group by itself.
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#client.disconnect();
+  }
+
+  async #try<T>(request: () => Promise<T>): Promise<T> {
+    try {
+      return await request();
+    } catch (error) {
+      throw busError(error, "ADMIN_FAILED");
+    }
+  }
+}
+
+function isAlreadyThere(error: unknown): boolean {
+  const parts: unknown[] = error instanceof AggregateError ? error.errors : [error];
+  const nested =
+    error instanceof Error && "errors" in error && Array.isArray(error.errors) ? error.errors : parts;
+  return nested.every(
+    (part: unknown) => part instanceof Error && "type" in part && part.type === "TOPIC_ALREADY_EXISTS",
+  );
+}

@@ -1,0 +1,165 @@
+import { BusError } from "../errors.ts";
+import type { OutRecord, Position } from "../port.ts";
+
+export interface BatcherOptions {
+  readonly lingerMs: number;
+  readonly batchBytes: number;
+  readonly bufferBytes: number;
+  readonly maxBlockMs: number;
+  /** Writes records of ONE partition and resolves with the offset of the first. */
+  readonly write: (topic: string, partition: number, records: readonly OutRecord[]) => Promise<bigint>;
+  readonly onBuffered: (bytes: number) => void;
+}
+
+interface Pending {
+  readonly record: OutRecord;
+  readonly bytes: number;
+  readonly resolve: (position: Position) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Queue {
+  readonly topic: string;
+  readonly partition: number;
+  pending: Pending[];
+  bytes: number;
+  inFlight: boolean;
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** Bytes that a record's framing adds, roughly. */
+const OVERHEAD = 70;
+
+/**
+ * One queue a partition, one request in flight a queue, one partition a request. That is what keeps order, and
+ * what keeps kafkajs from losing records when a leader moves in the middle of a request that spans partitions
+ * (ADR 3). What waits is bounded in bytes over all partitions.
+ */
+export class PartitionBatcher {
+  readonly #options: BatcherOptions;
+  readonly #queues = new Map<string, Queue>();
+  #buffered = 0;
+  #unsettled = 0;
+  #waiters: { readonly bytes: number; readonly wake: () => void }[] = [];
+  #idle: (() => void)[] = [];
+
+  constructor(options: BatcherOptions) {
+    this.#options = options;
+  }
+
+  async send(record: OutRecord, partition: number): Promise<Position> {
+    const bytes = (record.value?.length ?? 0) + (record.key?.length ?? 0) + OVERHEAD;
+    if (this.#waiters.length > 0 || this.#buffered + bytes > this.#options.bufferBytes)
+      await this.#room(bytes);
+    this.#hold(bytes);
+    this.#unsettled += 1;
+    return new Promise((resolve, reject) => {
+      const queue = this.#queue(record.topic, partition);
+      queue.pending.push({ record, bytes, resolve, reject });
+      queue.bytes += bytes;
+      this.#schedule(queue);
+    });
+  }
+
+  /** Resolves when nothing is waiting or in flight. */
+  async flush(): Promise<void> {
+    for (const queue of this.#queues.values()) this.#drain(queue);
+    if (this.#unsettled > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  #queue(topic: string, partition: number): Queue {
+    const key = `${topic}/${partition}`;
+    let queue = this.#queues.get(key);
+    if (queue === undefined) {
+      queue = { topic, partition, pending: [], bytes: 0, inFlight: false, timer: undefined };
+      this.#queues.set(key, queue);
+    }
+    return queue;
+  }
+
+  #schedule(queue: Queue): void {
+    if (queue.inFlight) return;
+    if (queue.bytes >= this.#options.batchBytes || this.#options.lingerMs === 0) this.#drain(queue);
+    else queue.timer ??= setTimeout(() => this.#drain(queue), this.#options.lingerMs);
+  }
+
+  #drain(queue: Queue): void {
+    if (queue.inFlight || queue.pending.length === 0) return;
+    clearTimeout(queue.timer);
+    queue.timer = undefined;
+    const batch = takeBatch(queue, this.#options.batchBytes);
+    queue.inFlight = true;
+    const records = batch.map((pending) => pending.record);
+    this.#options.write(queue.topic, queue.partition, records).then(
+      (base) => {
+        for (const [index, pending] of batch.entries()) {
+          pending.resolve({ topic: queue.topic, partition: queue.partition, offset: base + BigInt(index) });
+        }
+        this.#settle(queue, batch);
+      },
+      (error: unknown) => {
+        for (const pending of batch) pending.reject(error);
+        this.#settle(queue, batch);
+      },
+    );
+  }
+
+  #settle(queue: Queue, batch: readonly Pending[]): void {
+    queue.inFlight = false;
+    this.#unsettled -= batch.length;
+    this.#hold(-batch.reduce((sum, pending) => sum + pending.bytes, 0));
+    // What came in meanwhile has waited long enough.
+    this.#drain(queue);
+    this.#wakeWaiters();
+    if (this.#unsettled > 0) return;
+    for (const wake of this.#idle.splice(0)) wake();
+  }
+
+  #hold(bytes: number): void {
+    this.#buffered += bytes;
+    this.#options.onBuffered(this.#buffered);
+  }
+
+  /** Waits, in order of arrival, until there is room. */
+  #room(bytes: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const waiter = {
+        bytes,
+        wake: () => {
+          clearTimeout(timer);
+          resolve();
+        },
+      };
+      const timer = setTimeout(() => {
+        this.#waiters = this.#waiters.filter((other) => other !== waiter);
+        reject(new BusError("BUFFER_FULL", `${this.#buffered} bytes wait for acknowledgement`));
+      }, this.#options.maxBlockMs);
+      this.#waiters.push(waiter);
+    });
+  }
+
+  #wakeWaiters(): void {
+    let free = this.#options.bufferBytes - this.#buffered;
+    while (this.#waiters[0] !== undefined && (this.#waiters[0].bytes <= free || this.#buffered === 0)) {
+      const waiter = this.#waiters.shift();
+      free -= waiter?.bytes ?? 0;
+      waiter?.wake();
+      if (free <= 0) break;
+    }
+  }
+}
+
+/** Takes records from the head of a queue: at least one, then as many as fit. */
+function takeBatch(queue: Queue, limit: number): Pending[] {
+  let bytes = 0;
+  let count = 0;
+  for (const pending of queue.pending) {
+    if (count > 0 && bytes + pending.bytes > limit) break;
+    bytes += pending.bytes;
+    count += 1;
+  }
+  const batch = queue.pending.slice(0, count);
+  queue.pending = queue.pending.slice(count);
+  queue.bytes -= bytes;
+  return batch;
+}

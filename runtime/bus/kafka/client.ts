@@ -1,0 +1,89 @@
+import { promisify } from "node:util";
+import { zstdCompress, zstdDecompress } from "node:zlib";
+import kafkajs, { type Kafka, type RetryOptions } from "kafkajs";
+import snappy from "kafkajs-snappy";
+import { BusError, type BusErrorCode } from "../errors.ts";
+
+const compress = promisify(zstdCompress);
+const decompress = promisify(zstdDecompress);
+
+kafkajs.CompressionCodecs[kafkajs.CompressionTypes.Snappy] = snappy;
+kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] = () => ({
+  compress: (encoder: { buffer: Buffer }) => compress(encoder.buffer),
+  decompress: (buffer: Buffer) => decompress(buffer),
+});
+
+export const COMPRESSION = {
+  none: kafkajs.CompressionTypes.None,
+  gzip: kafkajs.CompressionTypes.GZIP,
+  snappy: kafkajs.CompressionTypes.Snappy,
+  zstd: kafkajs.CompressionTypes.ZSTD,
+} as const;
+
+/** A producer's requests are repeated until they get through: giving up would leave their fate unknown. */
+export const RETRY_FOR_EVER: RetryOptions = {
+  initialRetryTime: 5,
+  factor: 0.2,
+  multiplier: 2,
+  maxRetryTime: 1_000,
+  retries: Number.MAX_SAFE_INTEGER,
+};
+
+/** Requests that somebody waits for fail after about ten seconds. */
+export const RETRY_BRIEFLY: RetryOptions = { initialRetryTime: 50, maxRetryTime: 1_000, retries: 12 };
+
+export interface KafkaConfig {
+  /** `host:port` of some brokers. */
+  readonly brokers: readonly string[];
+  /** Shown in the brokers' logs. */
+  readonly clientId: string;
+}
+
+export function createKafka(config: KafkaConfig): Kafka {
+  return new kafkajs.Kafka({
+    brokers: [...config.brokers],
+    clientId: config.clientId,
+    connectionTimeout: 3_000,
+    requestTimeout: 15_000,
+    enforceRequestTimeout: true,
+    retry: RETRY_FOR_EVER,
+    // Its own lines repeat what our errors and metrics say.
+    logLevel: kafkajs.logLevel.NOTHING,
+  });
+}
+
+const CODES: Readonly<Record<string, BusErrorCode>> = {
+  INVALID_PRODUCER_EPOCH: "FENCED",
+  PRODUCER_FENCED: "FENCED",
+  MESSAGE_TOO_LARGE: "TOO_LARGE",
+  RECORD_LIST_TOO_LARGE: "TOO_LARGE",
+  UNKNOWN_TOPIC_OR_PARTITION: "UNKNOWN_TOPIC",
+  INVALID_TOPIC_EXCEPTION: "UNKNOWN_TOPIC",
+  ILLEGAL_GENERATION: "REBALANCED",
+  UNKNOWN_MEMBER_ID: "REBALANCED",
+  REBALANCE_IN_PROGRESS: "REBALANCED",
+};
+
+const CONNECTION_ERRORS = new Set([
+  "KafkaJSConnectionError",
+  "KafkaJSConnectionClosedError",
+  "KafkaJSRequestTimeoutError",
+]);
+
+/** An error of kafkajs in the bus's own terms; `otherwise` is the code of what is not told apart. */
+export function busError(error: unknown, otherwise: BusErrorCode): BusError {
+  if (error instanceof BusError) return error;
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause ?? originalOf(cause)) {
+    const type = "type" in cause && typeof cause.type === "string" ? cause.type : undefined;
+    const code = type === undefined ? undefined : CODES[type];
+    if (code !== undefined) return new BusError(code, cause.message, { cause: error });
+    if (CONNECTION_ERRORS.has(cause.name) && otherwise === "ADMIN_FAILED") {
+      return new BusError("BROKER_UNAVAILABLE", cause.message, { cause: error });
+    }
+  }
+  return new BusError(otherwise, error instanceof Error ? error.message : String(error), { cause: error });
+}
+
+function originalOf(error: Error): unknown {
+  return "originalError" in error ? error.originalError : undefined;
+}

@@ -1,0 +1,134 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Kafka } from "kafkajs";
+import { Registry } from "prom-client";
+import { BusError } from "../errors.ts";
+import { BusMetrics } from "../metrics.ts";
+import type {
+  Bus,
+  Consumer,
+  ConsumerOptions,
+  Producer,
+  ProducerOptions,
+  TransactionalProducer,
+} from "../port.ts";
+import { DEFAULTS } from "../port.ts";
+import { KafkaAdmin } from "./admin.ts";
+import { busError, createKafka, type KafkaConfig, RETRY_BRIEFLY } from "./client.ts";
+import { KafkaConsumer } from "./consumer.ts";
+import { KafkaProducer } from "./producer.ts";
+import { KafkaTransactionalProducer } from "./transactional.ts";
+
+/** A topic's number of partitions may be raised; it is looked up again after this. */
+const METADATA_MS = 30_000;
+
+/** The bus over a Kafka cluster. */
+export class KafkaBus implements Bus {
+  readonly #kafka: Kafka;
+  readonly #metrics: BusMetrics;
+  readonly #counts = new Map<string, { readonly at: number; readonly count: number }>();
+  readonly #lookUps = new Map<string, Promise<number>>();
+  readonly #open = new Set<{ close(): Promise<void> }>();
+  #admin: Promise<KafkaAdmin> | undefined;
+
+  constructor(config: KafkaConfig, registry: Registry = new Registry()) {
+    this.#kafka = createKafka(config);
+    this.#metrics = new BusMetrics(registry);
+  }
+
+  async producer(options: ProducerOptions = {}): Promise<Producer> {
+    return this.#track(
+      await KafkaProducer.open(this.#kafka, (topic) => this.#count(topic), this.#metrics, options),
+    );
+  }
+
+  async transactionalProducer(id: string, options: ProducerOptions = {}): Promise<TransactionalProducer> {
+    const count = (topic: string) => this.#count(topic);
+    return this.#track(await KafkaTransactionalProducer.open(this.#kafka, id, count, this.#metrics, options));
+  }
+
+  async consumer(options: ConsumerOptions): Promise<Consumer> {
+    const group = options.group ?? `baton-reader-${randomUUID()}`;
+    const consumer = await KafkaConsumer.open(this.#kafka, group, options, this.#metrics);
+    if (options.group !== undefined) return this.#track(consumer);
+    const close = consumer.close.bind(consumer);
+    consumer.close = async () => {
+      await close();
+      await (await this.admin()).deleteGroup(group);
+    };
+    return this.#track(consumer);
+  }
+
+  admin(): Promise<KafkaAdmin> {
+    this.#admin ??= (async () => {
+      const client = this.#kafka.admin({ retry: RETRY_BRIEFLY });
+      await client.connect();
+      return new KafkaAdmin(client);
+    })().catch((error: unknown) => {
+      this.#admin = undefined;
+      throw busError(error, "ADMIN_FAILED");
+    });
+    return this.#admin;
+  }
+
+  async ping(): Promise<void> {
+    const admin = await this.admin();
+    const answer = admin.topics();
+    answer.catch(() => {});
+    await Promise.race([
+      answer,
+      sleep(2_000, undefined, { ref: false }).then(() => {
+        throw new BusError("BROKER_UNAVAILABLE", "no answer in 2 s");
+      }),
+    ]);
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled([...this.#open].map((part) => part.close()));
+    const admin = await this.#admin?.catch(() => undefined);
+    await admin?.close();
+  }
+
+  #track<T extends { close(): Promise<void> }>(part: T): T {
+    this.#open.add(part);
+    return part;
+  }
+
+  /** From memory when it is there: an old number is looked up again in the background. */
+  #count(topic: string): number | Promise<number> {
+    const known = this.#counts.get(topic);
+    if (known === undefined) return this.#lookUp(topic);
+    if (Date.now() - known.at > METADATA_MS) this.#lookUp(topic).catch(() => {});
+    return known.count;
+  }
+
+  /** One request at a time for a topic. */
+  #lookUp(topic: string): Promise<number> {
+    let lookUp = this.#lookUps.get(topic);
+    if (lookUp === undefined) {
+      lookUp = this.#askCount(topic);
+      this.#lookUps.set(topic, lookUp);
+      // Not before everybody who waits has gone on: a later send must not overtake them.
+      const forget = () => setImmediate(() => this.#lookUps.delete(topic));
+      lookUp.then((count) => {
+        setImmediate(() => this.#counts.set(topic, { at: Date.now(), count }));
+        forget();
+      }, forget);
+    }
+    return lookUp;
+  }
+
+  async #askCount(topic: string): Promise<number> {
+    const deadline = Date.now() + DEFAULTS.maxBlockMs;
+    for (;;) {
+      try {
+        const admin = await this.admin();
+        return await admin.partitions(topic);
+      } catch (error) {
+        const unreachable = error instanceof BusError && error.code === "BROKER_UNAVAILABLE";
+        if (!unreachable || Date.now() > deadline) throw error;
+        await sleep(200);
+      }
+    }
+  }
+}

@@ -1,0 +1,179 @@
+/** A partition of a topic. */
+export interface TopicPartition {
+  readonly topic: string;
+  readonly partition: number;
+}
+
+/** A place in the log: for a read position, the next offset to read. */
+export interface Position extends TopicPartition {
+  readonly offset: bigint;
+}
+
+export type Headers = Readonly<Record<string, string>>;
+
+/** A record to be written. Without `partition` it goes where Kafka's own clients would put the key. */
+export interface OutRecord {
+  readonly topic: string;
+  readonly partition?: number;
+  readonly key?: string;
+  /** null is a tombstone. */
+  readonly value: Buffer | null;
+  readonly headers?: Headers;
+  /** Milliseconds since 1970; the time of sending when absent. */
+  readonly timestamp?: number;
+}
+
+/** A record that was read. */
+export interface InRecord extends Position {
+  readonly key: string | undefined;
+  readonly value: Buffer | null;
+  readonly headers: Headers;
+  /** Milliseconds since 1970. */
+  readonly timestamp: number;
+}
+
+/** Records of one partition, in order. */
+export interface Batch extends TopicPartition {
+  readonly records: readonly InRecord[];
+  /** Offset that the next record written to the partition will get. */
+  readonly highWatermark: bigint;
+}
+
+/** Writes records outside transactions; every record is acknowledged by all in-sync replicas. */
+export interface Producer {
+  /**
+   * Resolves with the record's place once it is durable. Order is kept per partition. Waits while the buffer is
+   * full (back-pressure). Rejects with BusError BUFFER_FULL, TOO_LARGE, UNKNOWN_TOPIC, DELIVERY_FAILED or CLOSED.
+   */
+  send(record: OutRecord): Promise<Position>;
+  /** Resolves when everything sent so far is acknowledged or rejected. */
+  flush(): Promise<void>;
+  /** Flushes and disconnects. */
+  close(): Promise<void>;
+}
+
+/** What one transaction writes, all or nothing. */
+export interface Transaction {
+  readonly records: readonly OutRecord[];
+  /** Read positions that are committed for a consumer group together with the records. */
+  readonly offsets?: { readonly group: string; readonly positions: readonly Position[] };
+}
+
+/**
+ * Writes in transactions under one id. Opening a second producer with the same id fences the first: its next
+ * commit fails and nothing that it had not committed is ever read.
+ */
+export interface TransactionalProducer {
+  readonly id: string;
+  /**
+   * Commits one transaction; calls are made one after another. After any rejection the producer is of no more
+   * use and what was committed has to be read back: BusError FENCED or TRANSACTION_FAILED.
+   */
+  commit(transaction: Transaction): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface ConsumerOptions {
+  /** Consumer group; without one the consumer reads every partition and commits nothing. */
+  readonly group?: string;
+  readonly topics: readonly string[];
+  /** Where to start where the group has no committed offset. */
+  readonly from: "earliest" | "latest";
+  /**
+   * Called with records of one partition, in order; never twice at once for a partition, at once for several.
+   * A rejection ends the consumer (see `onFatal`), but for BusError REBALANCED, which means that the partition
+   * is somebody else's by now.
+   */
+  readonly onBatch: (batch: Batch) => Promise<void>;
+  /**
+   * Called when a partition comes to this consumer, before its first batch, which waits for it. A returned
+   * offset is where reading starts.
+   */
+  readonly onAssigned?: (partition: TopicPartition) => Promise<bigint | undefined>;
+  /** Called when a partition has gone to another consumer. */
+  readonly onRevoked?: (partition: TopicPartition) => void;
+  /** Called once when the consumer has ended because a handler rejected. Trouble with brokers never ends it. */
+  readonly onFatal: (error: Error) => void;
+  /** Milliseconds after which a silent member loses its partitions. Default 10,000. */
+  readonly sessionTimeoutMs?: number;
+  /** Most milliseconds that the broker waits for records before it answers. Default 50. */
+  readonly maxWaitMs?: number;
+  /** Most bytes fetched from one partition at once. Default 1 MiB. */
+  readonly maxBytesPerPartition?: number;
+}
+
+export interface Consumer {
+  /** The partitions that this consumer has now. */
+  assignment(): readonly TopicPartition[];
+  pause(partitions: readonly TopicPartition[]): void;
+  resume(partitions: readonly TopicPartition[]): void;
+  /** Reads on from an offset of an assigned partition. */
+  seek(position: Position): void;
+  /** Milliseconds since 1970 of the latest answer from a broker. For readiness checks. */
+  lastProgress(): number;
+  /** Commits read positions for the group. Rejects with REBALANCED when the partition has moved on. */
+  commit(positions: readonly Position[]): Promise<void>;
+  /** Waits for running handlers and leaves the group. */
+  close(): Promise<void>;
+}
+
+export interface TopicSpec {
+  readonly name: string;
+  readonly partitions: number;
+  /** Default 1. */
+  readonly replicas?: number;
+  /** Milliseconds that records are kept; default 7 days. */
+  readonly retentionMs?: number;
+  readonly config?: Readonly<Record<string, string>>;
+}
+
+export interface Admin {
+  /** Creates topics that do not exist and leaves those that do. */
+  ensureTopics(topics: readonly TopicSpec[]): Promise<void>;
+  topics(): Promise<readonly string[]>;
+  partitions(topic: string): Promise<number>;
+  /** First and next offset of each partition. */
+  offsets(
+    topic: string,
+  ): Promise<ReadonlyMap<number, { readonly earliest: bigint; readonly latest: bigint }>>;
+  /** Committed offsets of a group by partition; partitions without one are absent. */
+  committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>>;
+  deleteTopics(topics: readonly string[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The event bus: the only way in which runtime code talks to Kafka. */
+export interface Bus {
+  producer(options?: ProducerOptions): Promise<Producer>;
+  transactionalProducer(id: string, options?: ProducerOptions): Promise<TransactionalProducer>;
+  /** Resolves when the consumer has joined. */
+  consumer(options: ConsumerOptions): Promise<Consumer>;
+  admin(): Promise<Admin>;
+  /** Resolves when a broker answers; rejects with BROKER_UNAVAILABLE. For readiness checks. */
+  ping(): Promise<void>;
+  /** Closes everything that was opened. */
+  close(): Promise<void>;
+}
+
+export interface ProducerOptions {
+  readonly compression?: "none" | "gzip" | "snappy" | "zstd";
+  /** Milliseconds that a record waits for company. Default 5. */
+  readonly lingerMs?: number;
+  /** Most bytes of one request to a partition. Default 256 KiB. */
+  readonly batchBytes?: number;
+  /** Most bytes waiting for acknowledgement; `send` waits beyond. Default 32 MiB. */
+  readonly bufferBytes?: number;
+  /** Most milliseconds that `send` waits for room in the buffer. Default 60,000. */
+  readonly maxBlockMs?: number;
+}
+
+export const DEFAULTS = {
+  lingerMs: 5,
+  batchBytes: 256 * 1024,
+  bufferBytes: 32 * 1024 * 1024,
+  maxBlockMs: 60_000,
+  /** Largest value that may be sent: Kafka's default for a batch, 1 MiB, less 16 KiB for key, headers and framing. */
+  maxRecordBytes: (1024 - 16) * 1024,
+  retentionMs: 7 * 24 * 3600 * 1000,
+  sessionTimeoutMs: 10_000,
+} as const;

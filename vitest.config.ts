@@ -1,0 +1,40 @@
+import { defineConfig } from "vitest/config";
+
+// `unit` needs nothing; `integration` runs against the real components that its set-up starts; `faults`
+// kills what it started itself and so runs its files one after another.
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: [
+            "{runtime,apps,charts,operators,clusters}/**/*.test.ts",
+            "tests/{architecture,unit}/**/*.test.ts",
+          ],
+          testTimeout: 10_000,
+        },
+      },
+      {
+        test: {
+          name: "integration",
+          include: ["tests/{conformance,integration}/**/*.test.ts"],
+          globalSetup: ["tests/support/global-setup.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          // Two cores run a cluster beside the tests.
+          maxWorkers: 2,
+        },
+      },
+      {
+        test: {
+          name: "faults",
+          include: ["tests/faults/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
