@@ -1,0 +1,3 @@
+export * from "./contract.ts";
+export * from "./messages.ts";
+export { topics } from "./topics.ts";

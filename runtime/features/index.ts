@@ -1,0 +1,9 @@
+export { FeatureError, type FeatureErrorCode } from "./errors.ts";
+export {
+  type FeatureRead,
+  FeatureStore,
+  type FeatureStoreOptions,
+  FeatureViewStore,
+  type FeatureWrite,
+} from "./store.ts";
+export { type FeatureView, schemaHash } from "./vector.ts";

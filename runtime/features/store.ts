@@ -1,0 +1,341 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Redis, type RedisOptions } from "ioredis";
+import { LRUCache } from "lru-cache";
+import { Counter, Histogram, type Registry } from "prom-client";
+import { FeatureError } from "./errors.ts";
+import { type Decoded, decodeVector, encodeVector, type FeatureView, freshness, schemaHash } from "./vector.ts";
+
+/** What a read found. `ageMs` is the time since the event, by the clock that the reader passed in. */
+export type FeatureRead =
+  | {
+      readonly status: "fresh" | "stale";
+      readonly values: Float32Array;
+      readonly eventTime: number;
+      readonly ageMs: number;
+    }
+  | { readonly status: "expired"; readonly eventTime: number; readonly ageMs: number }
+  | { readonly status: "missing"; readonly reason: "absent" | "corrupt" | "schema" };
+
+export interface FeatureWrite {
+  readonly entity: string;
+  /** Time of the event up to which the values were computed, milliseconds since 1970. */
+  readonly eventTime: number;
+  readonly values: ArrayLike<number>;
+}
+
+export interface FeatureStoreOptions {
+  /** redis://[user:password@]host:port[/db] */
+  readonly url: string;
+  readonly registry: Registry;
+  /** Most milliseconds that a command may take. Default 100. */
+  readonly timeoutMs?: number;
+  /** Keeps what was read in the process; writes anywhere drop it. Off by default. */
+  readonly cache?: { readonly maxEntries: number; readonly maxAgeMs: number };
+}
+
+const DEFAULT_TIMEOUT_MS = 100;
+/** Entities in one command; more are sent as several commands in one round trip. */
+const CHUNK = 1_000;
+const SCAN_COUNT = 500;
+/** Redis forgets a vector this long after it has expired for readers. */
+const GRACE_MS = 60_000;
+
+/**
+ * KEYS: the vectors' keys. ARGV: milliseconds to live, channel for invalidations ("" for none), then for each
+ * key the vector and the entity. Returns for each key 1 if written, 0 if what is stored is of a later event.
+ */
+const WRITE_SCRIPT = `
+local result = {}
+for i, key in ipairs(KEYS) do
+  local vector = ARGV[2 * i + 1]
+  local stored = redis.call('GETRANGE', key, 8, 15)
+  if #stored == 8 and struct.unpack('>d', stored) > struct.unpack('>d', string.sub(vector, 9, 16)) then
+    result[i] = 0
+  else
+    redis.call('SET', key, vector, 'PX', ARGV[1])
+    if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[2 * i + 2]) end
+    result[i] = 1
+  end
+end
+return result
+`;
+
+interface ScriptedRedis extends Redis {
+  batonWrite(keys: number, ...args: (string | Buffer)[]): Promise<number[]>;
+}
+
+class FeatureMetrics {
+  readonly reads: Counter<"view" | "status">;
+  readonly writes: Counter<"view" | "result">;
+  readonly errors: Counter<"operation" | "code">;
+  readonly seconds: Histogram<"operation">;
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    this.reads = new Counter({
+      name: "baton_features_reads_total",
+      help: "Vectors asked for, by what was found",
+      labelNames: ["view", "status"],
+      registers,
+    });
+    this.writes = new Counter({
+      name: "baton_features_writes_total",
+      help: "Vectors offered, by whether they were written or older than what is stored",
+      labelNames: ["view", "result"],
+      registers,
+    });
+    this.errors = new Counter({
+      name: "baton_features_errors_total",
+      help: "Failed commands by code",
+      labelNames: ["operation", "code"],
+      registers,
+    });
+    this.seconds = new Histogram({
+      name: "baton_features_command_seconds",
+      help: "Duration of a read or write of one batch",
+      labelNames: ["operation"],
+      buckets: [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5],
+      registers,
+    });
+  }
+}
+
+/** The feature store: the newest vector of each entity and view version, in Redis. */
+export class FeatureStore {
+  readonly #redis: ScriptedRedis;
+  readonly #options: FeatureStoreOptions;
+  readonly #metrics: FeatureMetrics;
+  #subscriber: Redis | undefined;
+
+  constructor(options: FeatureStoreOptions) {
+    this.#options = options;
+    this.#metrics = new FeatureMetrics(options.registry);
+    this.#redis = new Redis(options.url, {
+      ...connectionOptions(),
+      commandTimeout: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+    }) as ScriptedRedis;
+    this.#redis.defineCommand("batonWrite", { lua: WRITE_SCRIPT });
+    // Each command reports its own failure; connecting is tried for ever.
+    this.#redis.on("error", () => {});
+  }
+
+  /** Resolves when connected; rejects with UNAVAILABLE after the time-out. Reading and writing need not wait. */
+  async connect(timeoutMs = 5_000): Promise<void> {
+    const deadline = Date.now() + timeoutMs;
+    while (this.#redis.status !== "ready") {
+      if (Date.now() > deadline) throw new FeatureError("UNAVAILABLE", `not connected after ${timeoutMs} ms`);
+      await sleep(10);
+    }
+  }
+
+  /** Opens a view for reading and writing. */
+  view(view: FeatureView): FeatureViewStore {
+    return new FeatureViewStore(view, this.#redis, this.#metrics, this.#openCache(view));
+  }
+
+  /** Rejects when Redis does not answer. For readiness checks. */
+  async ping(): Promise<void> {
+    await attempt(this.#metrics, "ping", () => this.#redis.ping());
+  }
+
+  async close(): Promise<void> {
+    this.#subscriber?.disconnect();
+    this.#redis.disconnect();
+  }
+
+  #openCache(view: FeatureView): ViewCache | undefined {
+    const { cache } = this.#options;
+    if (cache === undefined) return undefined;
+    this.#subscriber ??= new Redis(this.#options.url, connectionOptions());
+    return new ViewCache(this.#subscriber, channelOf(view), cache.maxEntries, cache.maxAgeMs);
+  }
+}
+
+function connectionOptions(): RedisOptions {
+  return {
+    connectTimeout: 1_000,
+    // A command fails at once without a connection, rather than wait in a queue for one.
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    retryStrategy: (times) => Math.min(1_000, 20 * 2 ** Math.min(times, 6)),
+    keepAlive: 5_000,
+  };
+}
+
+function prefixOf(view: Pick<FeatureView, "name" | "version">): string {
+  return `f:${view.name}:${view.version}:`;
+}
+
+function channelOf(view: FeatureView): string {
+  return `f-written:${view.name}:${view.version}`;
+}
+
+/** Reads and writes vectors of one view version. */
+export class FeatureViewStore {
+  readonly view: FeatureView;
+  readonly #hash: number;
+  readonly #prefix: string;
+  readonly #redis: ScriptedRedis;
+  readonly #metrics: FeatureMetrics;
+  readonly #cache: ViewCache | undefined;
+
+  constructor(view: FeatureView, redis: ScriptedRedis, metrics: FeatureMetrics, cache: ViewCache | undefined) {
+    this.view = view;
+    this.#hash = schemaHash(view);
+    this.#prefix = prefixOf(view);
+    this.#redis = redis;
+    this.#metrics = metrics;
+    this.#cache = cache;
+  }
+
+  /**
+   * Writes vectors; one that is older than what is stored changes nothing. Each vector is atomic. Returns for
+   * each whether it was written. Throws FeatureError.
+   */
+  async write(writes: readonly FeatureWrite[]): Promise<readonly ("written" | "older")[]> {
+    const { name, ttlMs } = this.view;
+    const vectors = writes.map((write) => encodeVector(this.view, this.#hash, write.eventTime, write.values));
+    const results: number[] = [];
+    const end = this.#metrics.seconds.startTimer({ operation: "write" });
+    for (let start = 0; start < writes.length; start += CHUNK) {
+      const chunk = writes.slice(start, start + CHUNK);
+      const args: (string | Buffer)[] = [String(ttlMs + GRACE_MS), channelOf(this.view)];
+      for (const [i, write] of chunk.entries()) args.push(vectors[start + i] as Buffer, write.entity);
+      const keys = chunk.map((write) => this.#prefix + write.entity);
+      const written = await attempt(this.#metrics, "write", () =>
+        this.#redis.batonWrite(keys.length, ...keys, ...args),
+      );
+      results.push(...written);
+    }
+    end();
+    const written = results.filter((result) => result === 1).length;
+    this.#metrics.writes.inc({ view: name, result: "written" }, written);
+    this.#metrics.writes.inc({ view: name, result: "older" }, results.length - written);
+    return results.map((result) => (result === 1 ? "written" : "older"));
+  }
+
+  /** Reads the vectors of entities in one round trip, in their order. Throws FeatureError. */
+  async read(entities: readonly string[], now: number): Promise<readonly FeatureRead[]> {
+    const decoded = this.#cache === undefined ? await this.#fetch(entities) : await this.#throughCache(entities, this.#cache);
+    const reads = decoded.map((entry) => this.#judge(entry, now));
+    for (const read of reads) this.#metrics.reads.inc({ view: this.view.name, status: read.status });
+    return reads;
+  }
+
+  /** Deletes the vectors of all other versions below `keepFrom`; returns how many keys went. */
+  async dropVersionsBelow(keepFrom: number): Promise<number> {
+    let dropped = 0;
+    for (let version = 1; version < keepFrom; version++) {
+      const match = `${prefixOf({ name: this.view.name, version })}*`;
+      let cursor = "0";
+      do {
+        const [next, keys] = await attempt(this.#metrics, "clean", () =>
+          this.#redis.scan(cursor, "MATCH", match, "COUNT", SCAN_COUNT),
+        );
+        if (keys.length > 0) dropped += await attempt(this.#metrics, "clean", () => this.#redis.unlink(...keys));
+        cursor = next;
+      } while (cursor !== "0");
+    }
+    return dropped;
+  }
+
+  async #fetch(entities: readonly string[]): Promise<(Decoded | undefined)[]> {
+    if (entities.length === 0) return [];
+    const end = this.#metrics.seconds.startTimer({ operation: "read" });
+    const requests: Promise<(Buffer | null)[]>[] = [];
+    for (let start = 0; start < entities.length; start += CHUNK) {
+      const keys = entities.slice(start, start + CHUNK).map((entity) => this.#prefix + entity);
+      requests.push(attempt(this.#metrics, "read", () => this.#redis.mgetBuffer(keys)));
+    }
+    const chunks = await Promise.all(requests);
+    end();
+    return chunks.flat().map((raw) => (raw === null ? undefined : decodeVector(this.view, this.#hash, raw)));
+  }
+
+  async #throughCache(entities: readonly string[], cache: ViewCache): Promise<(Decoded | undefined)[]> {
+    const ticket = cache.ticket();
+    const found = entities.map((entity) => cache.get(entity));
+    const missing = entities.filter((_, i) => found[i] === undefined);
+    const fetched = new Map<string, Decoded | undefined>();
+    for (const [i, entry] of (await this.#fetch(missing)).entries()) {
+      const entity = missing[i] as string;
+      fetched.set(entity, entry);
+      if (entry !== undefined) cache.set(entity, entry, ticket);
+    }
+    return entities.map((entity, i) => found[i] ?? fetched.get(entity));
+  }
+
+  #judge(entry: Decoded | undefined, now: number): FeatureRead {
+    if (entry === undefined) return { status: "missing", reason: "absent" };
+    if (!entry.ok) return { status: "missing", reason: entry.reason };
+    const { eventTime, values } = entry;
+    const ageMs = now - eventTime;
+    const status = freshness(this.view, ageMs);
+    return status === "expired" ? { status, eventTime, ageMs } : { status, values, eventTime, ageMs };
+  }
+}
+
+/**
+ * Vectors in the process, dropped when somebody writes. Used only while the subscription stands: without it
+ * nothing would be dropped.
+ */
+class ViewCache {
+  readonly #entries: LRUCache<string, Decoded>;
+  #listening = false;
+  #generation = 0;
+
+  constructor(subscriber: Redis, channel: string, max: number, maxAgeMs: number) {
+    this.#entries = new LRUCache({ max, ttl: maxAgeMs });
+    const forgetAll = () => {
+      this.#listening = false;
+      this.#generation += 1;
+      this.#entries.clear();
+    };
+    const listen = () => {
+      subscriber.subscribe(channel).then(
+        () => {
+          this.#listening = true;
+        },
+        () => forgetAll(),
+      );
+    };
+    subscriber.on("message", (from, entity) => {
+      if (from !== channel) return;
+      this.#generation += 1;
+      this.#entries.delete(entity);
+    });
+    subscriber.on("ready", listen);
+    subscriber.on("close", forgetAll);
+    subscriber.on("error", () => {});
+    if (subscriber.status === "ready") listen();
+  }
+
+  /** Marks the moment of a read: what was read before a write was told of is not kept. */
+  ticket(): number {
+    return this.#generation;
+  }
+
+  get(entity: string): Decoded | undefined {
+    return this.#listening ? this.#entries.get(entity) : undefined;
+  }
+
+  set(entity: string, entry: Decoded, ticket: number): void {
+    if (this.#listening && ticket === this.#generation) this.#entries.set(entity, entry);
+  }
+}
+
+async function attempt<T>(metrics: FeatureMetrics, operation: string, command: () => Promise<T>): Promise<T> {
+  try {
+    return await command();
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const code = /timed out/i.test(message)
+      ? "TIMEOUT"
+      : error instanceof Error && error.name === "ReplyError"
+        ? "REFUSED"
+        : "UNAVAILABLE";
+    metrics.errors.inc({ operation, code });
+    throw new FeatureError(code, `${operation}: ${message}`, { cause: error });
+  }
+}
