@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Redis, type RedisOptions } from "ioredis";
+import { Redis } from "ioredis";
 import { LRUCache } from "lru-cache";
 import { Counter, Histogram, type Registry } from "prom-client";
 import { FeatureError } from "./errors.ts";
@@ -151,14 +151,14 @@ export class FeatureStore {
   }
 }
 
-function connectionOptions(): RedisOptions {
+function connectionOptions() {
   return {
     connectTimeout: 1_000,
     // A command fails at once without a connection, rather than wait in a queue for one.
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
-    retryStrategy: (times) => Math.min(1_000, 20 * 2 ** Math.min(times, 6)),
+    retryStrategy: (times: number) => Math.min(1_000, 20 * 2 ** Math.min(times, 6)),
     keepAlive: 5_000,
   };
 }
