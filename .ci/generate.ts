@@ -40,5 +40,7 @@ if (check && stale.length > 0) {
   console.error(`out of date: ${stale.join(", ")}; run: npm run generate`);
   process.exitCode = 1;
 } else {
-  console.log(check ? "generated files are up to date" : `written: ${stale.join(", ") || "nothing, all up to date"}`);
+  console.log(
+    check ? "generated files are up to date" : `written: ${stale.join(", ") || "nothing, all up to date"}`,
+  );
 }

@@ -12,7 +12,13 @@ const shape = {
 
 it("parses what is right and fills in defaults", () => {
   const env = { PORT: "80", BROKERS: "a:1, b:2", LIVE: "", API_TOKEN: "12345678", RATE: "1.5" };
-  expect(parseEnv(shape, env)).toEqual({ PORT: 80, BROKERS: ["a:1", "b:2"], LIVE: false, API_TOKEN: "12345678", RATE: 1.5 });
+  expect(parseEnv(shape, env)).toEqual({
+    PORT: 80,
+    BROKERS: ["a:1", "b:2"],
+    LIVE: false,
+    API_TOKEN: "12345678",
+    RATE: 1.5,
+  });
 });
 
 it("names five wrong variables at once and shows no secret", () => {
@@ -23,10 +29,18 @@ it("names five wrong variables at once and shows no secret", () => {
   } catch (error) {
     if (error instanceof ConfigError) problems = error.problems;
   }
-  expect(problems.map((problem) => problem.split(":")[0])).toEqual(["PORT", "BROKERS", "LIVE", "API_TOKEN", "RATE"]);
+  expect(problems.map((problem) => problem.split(":")[0])).toEqual([
+    "PORT",
+    "BROKERS",
+    "LIVE",
+    "API_TOKEN",
+    "RATE",
+  ]);
   expect(problems.join("\n")).not.toContain("hunter2");
 });
 
 it("says what a missing variable is", () => {
-  expect(() => parseEnv(shape, { BROKERS: "a", API_TOKEN: "12345678", RATE: "1" })).toThrow(/PORT: not set; it is the port/);
+  expect(() => parseEnv(shape, { BROKERS: "a", API_TOKEN: "12345678", RATE: "1" })).toThrow(
+    /PORT: not set; it is the port/,
+  );
 });

@@ -8,7 +8,9 @@ export class ConfigError extends Error {
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
-    super(`the configuration is wrong in ${problems.length} place${problems.length === 1 ? "" : "s"}:\n${problems.map((problem) => `  ${problem}`).join("\n")}`);
+    super(
+      `the configuration is wrong in ${problems.length} place${problems.length === 1 ? "" : "s"}:\n${problems.map((problem) => `  ${problem}`).join("\n")}`,
+    );
     this.name = "ConfigError";
     this.problems = problems;
   }
@@ -21,7 +23,9 @@ type Env = Readonly<Record<string, string | undefined>>;
  * variable, what is wrong with it and, unless its name says that it is secret, its value.
  */
 export function parseEnv<T extends z.ZodRawShape>(shape: T, env: Env = process.env): z.infer<z.ZodObject<T>> {
-  const given = Object.fromEntries(Object.keys(shape).map((key) => [key, env[key] === "" ? undefined : env[key]]));
+  const given = Object.fromEntries(
+    Object.keys(shape).map((key) => [key, env[key] === "" ? undefined : env[key]]),
+  );
   const parsed = z.object(shape).safeParse(given);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map((issue) => {

@@ -17,7 +17,9 @@ export function incompatibilities(previous: Schema, next: Schema, path = "messag
     return problems;
   }
   const reads = types(next);
-  const lost = types(previous).filter((type) => !reads.includes(type) && !(type === "integer" && reads.includes("number")));
+  const lost = types(previous).filter(
+    (type) => !reads.includes(type) && !(type === "integer" && reads.includes("number")),
+  );
   if (lost.length > 0) {
     return [`${path}: type ${String(previous["type"])} became ${String(next["type"])}`];
   }
@@ -26,19 +28,24 @@ export function incompatibilities(previous: Schema, next: Schema, path = "messag
   }
   const choices = next["enum"];
   if (Array.isArray(choices)) {
-    const before = Array.isArray(previous["enum"]) ? previous["enum"] : [previous["const"] ?? "any other text"];
+    const before = Array.isArray(previous["enum"])
+      ? previous["enum"]
+      : [previous["const"] ?? "any other text"];
     for (const choice of before) {
-      if (!choices.includes(choice)) problems.push(`${path}: choice ${JSON.stringify(choice)} is no longer read`);
+      if (!choices.includes(choice))
+        problems.push(`${path}: choice ${JSON.stringify(choice)} is no longer read`);
     }
   }
   if (next["pattern"] !== undefined && next["pattern"] !== previous["pattern"]) {
     problems.push(`${path}: pattern changed, which cannot be shown to be wider`);
   }
   for (const bound of ["minimum", "exclusiveMinimum", "minLength", "minItems"]) {
-    if (number(next[bound], -Infinity) > number(previous[bound], -Infinity)) problems.push(`${path}: ${bound} was raised`);
+    if (number(next[bound], -Infinity) > number(previous[bound], -Infinity))
+      problems.push(`${path}: ${bound} was raised`);
   }
   for (const bound of ["maximum", "exclusiveMaximum", "maxLength", "maxItems"]) {
-    if (number(next[bound], Infinity) < number(previous[bound], Infinity)) problems.push(`${path}: ${bound} was lowered`);
+    if (number(next[bound], Infinity) < number(previous[bound], Infinity))
+      problems.push(`${path}: ${bound} was lowered`);
   }
   const before = record(previous["properties"]);
   const after = record(next["properties"]);

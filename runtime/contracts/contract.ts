@@ -75,7 +75,9 @@ export function decode<T>(contract: Contract<T>, value: Buffer | null, schemaId?
 
 /** The first problems of a parse, each with the path of its field. */
 export function describe(error: z.ZodError): string {
-  const problems = error.issues.slice(0, 3).map((issue) => `${issue.path.join(".") || "message"}: ${issue.message}`);
+  const problems = error.issues
+    .slice(0, 3)
+    .map((issue) => `${issue.path.join(".") || "message"}: ${issue.message}`);
   return problems.join("; ").slice(0, 500);
 }
 

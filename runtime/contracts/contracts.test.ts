@@ -69,9 +69,15 @@ describe("decode", () => {
 
   it("never throws anything but DecodeError, whatever the bytes", () => {
     fc.assert(
-      fc.property(fc.oneof(fc.uint8Array({ maxLength: 200 }), fc.json().map((text) => Buffer.from(text))), (bytes) => {
-        expect(codeOf(() => decode(Signal, Buffer.from(bytes)))).toMatch(/^[A-Z_]+$/);
-      }),
+      fc.property(
+        fc.oneof(
+          fc.uint8Array({ maxLength: 200 }),
+          fc.json().map((text) => Buffer.from(text)),
+        ),
+        (bytes) => {
+          expect(codeOf(() => decode(Signal, Buffer.from(bytes)))).toMatch(/^[A-Z_]+$/);
+        },
+      ),
     );
   });
 });
@@ -90,26 +96,32 @@ describe("JSON Schema", () => {
     "of %s reads everything that its released schemas allowed",
     (_, contract) => {
       const history = join("history", contract.name);
-      const files = readdirSync(join(folder, history)).filter((file) => file.startsWith(`v${contract.version}.`));
+      const files = readdirSync(join(folder, history)).filter((file) =>
+        file.startsWith(`v${contract.version}.`),
+      );
       expect(files.length).toBeGreaterThan(0);
       const current = jsonSchema(contract);
       for (const file of files) expect(incompatibilities(read(join(history, file)), current)).toEqual([]);
     },
   );
 
-  it.each(CONTRACTS.map((contract) => [contract.id, contract] as const))("of %s describes every field", (_, contract) => {
-    const missing: string[] = [];
-    const visit = (schema: Record<string, unknown>, path: string) => {
-      for (const [field, value] of Object.entries((schema["properties"] as object | undefined) ?? {})) {
-        if (typeof value.description !== "string") missing.push(`${path}.${field}`);
-        visit(value, `${path}.${field}`);
-        if (value.items !== undefined) visit(value.items, `${path}.${field}[]`);
-      }
-      for (const variant of (schema["oneOf"] as Record<string, unknown>[] | undefined) ?? []) visit(variant, path);
-    };
-    visit(jsonSchema(contract), contract.name);
-    expect(missing).toEqual([]);
-  });
+  it.each(CONTRACTS.map((contract) => [contract.id, contract] as const))(
+    "of %s describes every field",
+    (_, contract) => {
+      const missing: string[] = [];
+      const visit = (schema: Record<string, unknown>, path: string) => {
+        for (const [field, value] of Object.entries((schema["properties"] as object | undefined) ?? {})) {
+          if (typeof value.description !== "string") missing.push(`${path}.${field}`);
+          visit(value, `${path}.${field}`);
+          if (value.items !== undefined) visit(value.items, `${path}.${field}[]`);
+        }
+        for (const variant of (schema["oneOf"] as Record<string, unknown>[] | undefined) ?? [])
+          visit(variant, path);
+      };
+      visit(jsonSchema(contract), contract.name);
+      expect(missing).toEqual([]);
+    },
+  );
 
   it("accepts and refuses the same as the reader does", () => {
     const validate = new Ajv2020().compile(jsonSchema(MarketData));
@@ -120,7 +132,10 @@ describe("JSON Schema", () => {
 });
 
 describe("incompatibilities", () => {
-  const base = jsonSchema(Signal) as { properties: Record<string, Record<string, unknown>>; required: string[] };
+  const base = jsonSchema(Signal) as {
+    properties: Record<string, Record<string, unknown>>;
+    required: string[];
+  };
   const changed = (change: (schema: typeof base) => void) => {
     const copy = structuredClone(base);
     change(copy);
@@ -132,7 +147,10 @@ describe("incompatibilities", () => {
     ["a new required field", (schema) => schema.required.push("other")],
     ["another type", (schema) => Object.assign(schema.properties["mu"] ?? {}, { type: "string" })],
     ["a narrower range", (schema) => Object.assign(schema.properties["confidence"] ?? {}, { maximum: 0.5 })],
-    ["a removed choice", (schema) => Object.assign(schema.properties["regime"] ?? {}, { enum: ["calm", "normal", "volatile"] })],
+    [
+      "a removed choice",
+      (schema) => Object.assign(schema.properties["regime"] ?? {}, { enum: ["calm", "normal", "volatile"] }),
+    ],
     ["another pattern", (schema) => Object.assign(schema.properties["instrument"] ?? {}, { pattern: "^X$" })],
   ])("finds %s", (_, change) => {
     expect(changed(change)).toHaveLength(1);
@@ -142,7 +160,9 @@ describe("incompatibilities", () => {
     const problems = changed((schema) => {
       schema.properties["note"] = { type: "string" };
       Object.assign(schema.properties["confidence"] ?? {}, { maximum: 2 });
-      Object.assign(schema.properties["regime"] ?? {}, { enum: ["calm", "normal", "volatile", "stressed", "new"] });
+      Object.assign(schema.properties["regime"] ?? {}, {
+        enum: ["calm", "normal", "volatile", "stressed", "new"],
+      });
     });
     expect(problems).toEqual([]);
   });

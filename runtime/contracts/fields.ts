@@ -16,11 +16,14 @@ export const eventTime = z
   .min(0)
   .describe("When it happened at its source, milliseconds since 1970-01-01 UTC");
 
-export const milliseconds = (what: string) => z.int().min(0).describe(`${what}, milliseconds since 1970-01-01 UTC`);
+export const milliseconds = (what: string) =>
+  z.int().min(0).describe(`${what}, milliseconds since 1970-01-01 UTC`);
 
-export const price = (what: string) => z.number().positive().describe(`${what}, in units of the quote currency`);
+export const price = (what: string) =>
+  z.number().positive().describe(`${what}, in units of the quote currency`);
 
-export const size = (what: string) => z.number().nonnegative().describe(`${what}, in units of the base asset`);
+export const size = (what: string) =>
+  z.number().nonnegative().describe(`${what}, in units of the base asset`);
 
 export const name = (what: string) =>
   z
@@ -66,6 +69,8 @@ export const confidence = z
 export const horizonMs = z.int().positive().describe("Length of time that the forecast is for, milliseconds");
 export const regime = z
   .enum(["calm", "normal", "volatile", "stressed"])
-  .describe("State of the market by its recent volatility against its usual one: <0.7, <1.5, <3, or more times");
+  .describe(
+    "State of the market by its recent volatility against its usual one: <0.7, <1.5, <3, or more times",
+  );
 
 export type Regime = z.infer<typeof regime>;

@@ -92,7 +92,11 @@ export const Opportunity = defineContract(
             .object({
               deployment: f.name("ModelDeployment that the signal is from"),
               input: f.inputPosition,
-              weight: z.number().min(0).max(1).describe("Share of the signal in the blend, in [0, 1]; shares sum to 1"),
+              weight: z
+                .number()
+                .min(0)
+                .max(1)
+                .describe("Share of the signal in the blend, in [0, 1]; shares sum to 1"),
             })
             .describe("One signal of the blend"),
         )
@@ -107,7 +111,10 @@ export const Opportunity = defineContract(
       risk: z
         .object({
           sharpe: z.number().describe("mu / sigma of the blend, not annualised, dimensionless"),
-          valueAtRisk95: z.number().min(0).describe("Loss not exceeded with 95 % probability, as a share of notional"),
+          valueAtRisk95: z
+            .number()
+            .min(0)
+            .describe("Loss not exceeded with 95 % probability, as a share of notional"),
           expectedShortfall95: z
             .number()
             .min(0)
@@ -133,7 +140,10 @@ export const Intent = defineContract(
       constraints: z
         .object({
           maxPosition: f.size("Largest absolute position after the trade"),
-          maxNotional: z.number().positive().describe("Largest value of the trade, in units of the quote currency"),
+          maxNotional: z
+            .number()
+            .positive()
+            .describe("Largest value of the trade, in units of the quote currency"),
           maxSlippageBps: z
             .number()
             .min(0)
@@ -163,7 +173,9 @@ export const DecisionLog = defineContract(
         .object({
           view: f.name("Feature view"),
           version: z.int().positive().describe("Version of the feature view"),
-          status: z.enum(["fresh", "stale", "expired", "missing"]).describe("What the feature store said of them"),
+          status: z
+            .enum(["fresh", "stale", "expired", "missing"])
+            .describe("What the feature store said of them"),
           eventTime: f.milliseconds("Time of the event up to which they were computed").optional(),
           values: z
             .array(z.number().nullable())
@@ -172,9 +184,17 @@ export const DecisionLog = defineContract(
         })
         .describe("What the model was given"),
       output: z
-        .object({ mu: f.mu, sigma: f.sigma, confidence: f.confidence, horizonMs: f.horizonMs, regime: f.regime })
+        .object({
+          mu: f.mu,
+          sigma: f.sigma,
+          confidence: f.confidence,
+          horizonMs: f.horizonMs,
+          regime: f.regime,
+        })
         .describe("What the model answered"),
-      action: z.enum(["live", "shadow", "withheld"]).describe("What became of it: acted on, compared only, or halted"),
+      action: z
+        .enum(["live", "shadow", "withheld"])
+        .describe("What became of it: acted on, compared only, or halted"),
       traceId: z
         .string()
         .regex(/^[0-9a-f]{32}$/)

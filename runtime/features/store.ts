@@ -3,7 +3,14 @@ import { Redis } from "ioredis";
 import { LRUCache } from "lru-cache";
 import { Counter, Histogram, type Registry } from "prom-client";
 import { FeatureError } from "./errors.ts";
-import { type Decoded, decodeVector, encodeVector, type FeatureView, freshness, schemaHash } from "./vector.ts";
+import {
+  type Decoded,
+  decodeVector,
+  encodeVector,
+  type FeatureView,
+  freshness,
+  schemaHash,
+} from "./vector.ts";
 
 /** What a read found. `ageMs` is the time since the event, by the clock that the reader passed in. */
 export type FeatureRead =
@@ -180,7 +187,12 @@ export class FeatureViewStore {
   readonly #metrics: FeatureMetrics;
   readonly #cache: ViewCache | undefined;
 
-  constructor(view: FeatureView, redis: ScriptedRedis, metrics: FeatureMetrics, cache: ViewCache | undefined) {
+  constructor(
+    view: FeatureView,
+    redis: ScriptedRedis,
+    metrics: FeatureMetrics,
+    cache: ViewCache | undefined,
+  ) {
     this.view = view;
     this.#hash = schemaHash(view);
     this.#prefix = prefixOf(view);
@@ -217,7 +229,10 @@ export class FeatureViewStore {
 
   /** Reads the vectors of entities in one round trip, in their order. Throws FeatureError. */
   async read(entities: readonly string[], now: number): Promise<readonly FeatureRead[]> {
-    const decoded = this.#cache === undefined ? await this.#fetch(entities) : await this.#throughCache(entities, this.#cache);
+    const decoded =
+      this.#cache === undefined
+        ? await this.#fetch(entities)
+        : await this.#throughCache(entities, this.#cache);
     const reads = decoded.map((entry) => this.#judge(entry, now));
     for (const read of reads) this.#metrics.reads.inc({ view: this.view.name, status: read.status });
     return reads;
@@ -233,7 +248,8 @@ export class FeatureViewStore {
         const [next, keys] = await attempt(this.#metrics, "clean", () =>
           this.#redis.scan(cursor, "MATCH", match, "COUNT", SCAN_COUNT),
         );
-        if (keys.length > 0) dropped += await attempt(this.#metrics, "clean", () => this.#redis.unlink(...keys));
+        if (keys.length > 0)
+          dropped += await attempt(this.#metrics, "clean", () => this.#redis.unlink(...keys));
         cursor = next;
       } while (cursor !== "0");
     }

@@ -38,12 +38,21 @@ export function schemaHash(view: FeatureView): number {
 }
 
 /** A vector as it is stored. Throws FeatureError BAD_VECTOR when the number of values is wrong. */
-export function encodeVector(view: FeatureView, hash: number, eventTime: number, values: ArrayLike<number>): Buffer {
+export function encodeVector(
+  view: FeatureView,
+  hash: number,
+  eventTime: number,
+  values: ArrayLike<number>,
+): Buffer {
   const count = values.length;
   if (count !== view.features.length || count > MAX_FEATURES) {
-    throw new FeatureError("BAD_VECTOR", `${count} values for the ${view.features.length} features of ${view.name}`);
+    throw new FeatureError(
+      "BAD_VECTOR",
+      `${count} values for the ${view.features.length} features of ${view.name}`,
+    );
   }
-  if (!Number.isFinite(eventTime) || eventTime < 0) throw new FeatureError("BAD_VECTOR", `event time ${eventTime}`);
+  if (!Number.isFinite(eventTime) || eventTime < 0)
+    throw new FeatureError("BAD_VECTOR", `event time ${eventTime}`);
   const buffer = Buffer.alloc(HEADER_BYTES + 4 * count);
   buffer[0] = MAGIC;
   buffer[1] = FORMAT;
@@ -61,12 +70,14 @@ export type Decoded =
 
 /** A stored vector's values, or why they cannot be used. Never throws. */
 export function decodeVector(view: FeatureView, hash: number, buffer: Buffer): Decoded {
-  if (buffer.length < HEADER_BYTES || buffer[0] !== MAGIC || buffer[1] !== FORMAT) return { ok: false, reason: "corrupt" };
+  if (buffer.length < HEADER_BYTES || buffer[0] !== MAGIC || buffer[1] !== FORMAT)
+    return { ok: false, reason: "corrupt" };
   const count = buffer.readUInt16BE(COUNT_OFFSET);
   if (buffer.length !== HEADER_BYTES + 4 * count || buffer.readUInt32BE(CRC_OFFSET) !== checksum(buffer)) {
     return { ok: false, reason: "corrupt" };
   }
-  if (buffer.readUInt32BE(4) !== hash || count !== view.features.length) return { ok: false, reason: "schema" };
+  if (buffer.readUInt32BE(4) !== hash || count !== view.features.length)
+    return { ok: false, reason: "schema" };
   return { ok: true, eventTime: buffer.readDoubleBE(EVENT_TIME_OFFSET), values: floats(buffer, count) };
 }
 

@@ -8,7 +8,9 @@ const simulator = new MarketSimulator(7, INSTRUMENTS);
 const messages = Array.from({ length: COUNT }, (_, i) => simulator.next(1_700_000_000_000 + i));
 
 const mids = messages.flatMap((message) =>
-  message.type === "bookTop" && message.instrument === "BTCUSDT" ? [(message.bidPrice + message.askPrice) / 2] : [],
+  message.type === "bookTop" && message.instrument === "BTCUSDT"
+    ? [(message.bidPrice + message.askPrice) / 2]
+    : [],
 );
 const returns = mids.slice(1).map((mid, i) => Math.log(mid / (mids[i] ?? mid)));
 
@@ -67,7 +69,8 @@ describe("simulated market", () => {
     for (const message of messages) {
       const tier = tierOf.get(message.instrument) ?? "low";
       counts[tier] += 1;
-      if (message.type === "bookTop") spreads[tier].push((message.askPrice - message.bidPrice) / message.bidPrice);
+      if (message.type === "bookTop")
+        spreads[tier].push((message.askPrice - message.bidPrice) / message.bidPrice);
     }
     expect(mean(spreads.high)).toBeLessThan(mean(spreads.medium));
     expect(mean(spreads.medium)).toBeLessThan(mean(spreads.low));

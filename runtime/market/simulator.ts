@@ -104,7 +104,7 @@ export class MarketSimulator {
 
   #side(state: State): boolean {
     const same = this.#random.uniform() < (1 + SIDE_PERSISTENCE) / 2;
-    const side = same ? state.lastSide : ((-state.lastSide) as 1 | -1);
+    const side = same ? state.lastSide : (-state.lastSide as 1 | -1);
     state.lastSide = side;
     state.flow += (1 - FLOW_MEMORY) * side * 4;
     return side === 1;

@@ -40,7 +40,13 @@ it("tells a run of buying from a run of selling", () => {
 
 it("reads spread and imbalance off the book", () => {
   const features = new TickFeatures();
-  const { price: _, size: __, side: ___, type: ____, ...common } = trade(1) as Extract<MarketData, { type: "trade" }>;
+  const {
+    price: _,
+    size: __,
+    side: ___,
+    type: ____,
+    ...common
+  } = trade(1) as Extract<MarketData, { type: "trade" }>;
   features.update({ type: "bookTop", ...common, bidPrice: 99.99, bidSize: 3, askPrice: 100.01, askSize: 1 });
   expect(named(features)["spread_bps"]).toBeCloseTo(2, 6);
   expect(named(features)["book_imbalance"]).toBeCloseTo(0.5, 6);
@@ -48,7 +54,11 @@ it("reads spread and imbalance off the book", () => {
 
 it("stays finite whatever the prices and sizes", () => {
   const messages = fc.array(
-    fc.tuple(fc.double({ min: 1e-9, max: 1e9, noNaN: true }), fc.double({ min: 0, max: 1e9, noNaN: true }), fc.boolean()),
+    fc.tuple(
+      fc.double({ min: 1e-9, max: 1e9, noNaN: true }),
+      fc.double({ min: 0, max: 1e9, noNaN: true }),
+      fc.boolean(),
+    ),
     { maxLength: 300 },
   );
   fc.assert(

@@ -65,7 +65,8 @@ export class TickFeatures {
   update(message: MarketData): void {
     switch (message.type) {
       case "trade":
-        return this.#trade(message);
+        this.#trade(message);
+        return;
       case "bookTop": {
         const mid = (message.bidPrice + message.askPrice) / 2;
         this.#spreadBps = (BPS * (message.askPrice - message.bidPrice)) / mid;

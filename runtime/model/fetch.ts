@@ -23,7 +23,9 @@ export async function fetchBytes(uri: string, env: Env = process.env): Promise<B
   try {
     switch (scheme) {
       case "file":
-        return await readFile(uri.startsWith("file://") ? fileURLToPath(uri) : resolve(uri.slice("file:".length)));
+        return await readFile(
+          uri.startsWith("file://") ? fileURLToPath(uri) : resolve(uri.slice("file:".length)),
+        );
       case "http":
       case "https":
         return await body(await fetch(uri, { signal: AbortSignal.timeout(TIMEOUT_MS) }));

@@ -1,7 +1,14 @@
 import { Counter, Histogram, type Registry } from "prom-client";
 import { ModelError } from "./errors.ts";
 import { fetchBytes, sibling } from "./fetch.ts";
-import { checkGolden, digestOf, type Forecasts, goldenRows, type ModelManifest, parseManifest } from "./manifest.ts";
+import {
+  checkGolden,
+  digestOf,
+  type Forecasts,
+  goldenRows,
+  type ModelManifest,
+  parseManifest,
+} from "./manifest.ts";
 import { type Engine, onnxEngine } from "./onnx.ts";
 import { openInferenceEngine } from "./open-inference.ts";
 
@@ -92,7 +99,8 @@ async function openEngine(manifest: ModelManifest, options: ModelOptions): Promi
 
 function checkDigest(uri: string, bytes: Uint8Array, expected: string): void {
   const actual = digestOf(bytes);
-  if (actual !== expected) throw new ModelError("WRONG_DIGEST", `${uri} is ${actual}, released was ${expected}`);
+  if (actual !== expected)
+    throw new ModelError("WRONG_DIGEST", `${uri} is ${actual}, released was ${expected}`);
 }
 
 function wrap(error: unknown): ModelError {
@@ -124,4 +132,3 @@ function modelMetrics(registry: Registry) {
     }),
   };
 }
-

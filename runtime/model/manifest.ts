@@ -55,7 +55,9 @@ export function parseManifest(bytes: Uint8Array): ModelManifest {
   }
   const parsed = manifestSchema.safeParse(json);
   if (!parsed.success) {
-    const problems = parsed.error.issues.slice(0, 5).map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+    const problems = parsed.error.issues
+      .slice(0, 5)
+      .map((issue) => `${issue.path.join(".")}: ${issue.message}`);
     throw new ModelError("BAD_MANIFEST", problems.join("; "));
   }
   const { featureView, golden } = parsed.data;
@@ -65,7 +67,10 @@ export function parseManifest(bytes: Uint8Array): ModelManifest {
   }
   for (const [name, values] of Object.entries(golden.outputs)) {
     if (values.length !== golden.inputs.length) {
-      throw new ModelError("BAD_MANIFEST", `golden.outputs.${name}: ${golden.inputs.length} values are needed`);
+      throw new ModelError(
+        "BAD_MANIFEST",
+        `golden.outputs.${name}: ${golden.inputs.length} values are needed`,
+      );
     }
   }
   return parsed.data;
@@ -87,7 +92,10 @@ export function checkGolden(manifest: ModelManifest, answers: Forecasts): void {
     for (const [row, expected] of outputs[name].entries()) {
       const actual = answers[name][row] ?? Number.NaN;
       if (!(Math.abs(actual - expected) <= tolerance * (1 + Math.abs(expected)))) {
-        throw new ModelError("GOLDEN_MISMATCH", `row ${row}, ${name}: ${actual} where ${expected} was released`);
+        throw new ModelError(
+          "GOLDEN_MISMATCH",
+          `row ${row}, ${name}: ${actual} where ${expected} was released`,
+        );
       }
     }
   }

@@ -1,3 +1,5 @@
+// First: the library reads its switches when it is loaded.
+import "./no-telemetry.ts";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { ModelError } from "./errors.ts";
 import type { Forecasts, ModelManifest } from "./manifest.ts";
@@ -24,7 +26,9 @@ export async function onnxEngine(manifest: ModelManifest, bytes: Uint8Array): Pr
   }
   const missing = [
     ...(session.inputNames.includes(input) ? [] : [`input ${input}`]),
-    ...Object.values(outputs).flatMap((name) => (session.outputNames.includes(name) ? [] : [`output ${name}`])),
+    ...Object.values(outputs).flatMap((name) =>
+      session.outputNames.includes(name) ? [] : [`output ${name}`],
+    ),
   ];
   if (missing.length > 0) {
     await session.release();

@@ -1,7 +1,7 @@
 import * as z from "zod";
-import type { Engine } from "./onnx.ts";
 import { ModelError } from "./errors.ts";
 import { type Forecasts, type ModelManifest, OUTPUTS } from "./manifest.ts";
+import type { Engine } from "./onnx.ts";
 
 const TIMEOUT_MS = 5_000;
 
@@ -33,7 +33,8 @@ export function openInferenceEngine(manifest: ModelManifest, server: string): En
         signal: AbortSignal.timeout(TIMEOUT_MS),
       });
       const text = await response.text();
-      if (!response.ok) throw new ModelError("INFERENCE_FAILED", `${url}: HTTP ${response.status} ${text.slice(0, 200)}`);
+      if (!response.ok)
+        throw new ModelError("INFERENCE_FAILED", `${url}: HTTP ${response.status} ${text.slice(0, 200)}`);
       return answers(text, count);
     },
     close: async () => {},
@@ -45,7 +46,10 @@ export function openInferenceEngine(manifest: ModelManifest, server: string): En
     const entries = OUTPUTS.map((name) => {
       const data = byName.get(outputs[name]);
       if (data === undefined || data.length !== count) {
-        throw new ModelError("INFERENCE_FAILED", `${url}: output ${outputs[name]} is missing or not of ${count} values`);
+        throw new ModelError(
+          "INFERENCE_FAILED",
+          `${url}: output ${outputs[name]} is missing or not of ${count} values`,
+        );
       }
       return [name, Float32Array.from(data)] as const;
     });

@@ -1,5 +1,5 @@
 /** A named condition of readiness: resolves (with details, if any) when good, rejects when not. */
-export type HealthCheck = () => Promise<object | undefined | void>;
+export type HealthCheck = () => Promise<unknown>;
 
 export interface CheckResult {
   readonly name: string;
@@ -47,7 +47,12 @@ async function runCheck(name: string, check: HealthCheck): Promise<CheckResult> 
       timer = setTimeout(() => reject(new Error(`no answer in ${CHECK_TIMEOUT_MS} ms`)), CHECK_TIMEOUT_MS);
     });
     const details = await Promise.race([check(), timeout]);
-    return { name, ok: true, ms: elapsed(), ...(details === undefined ? {} : { details }) };
+    return {
+      name,
+      ok: true,
+      ms: elapsed(),
+      ...(typeof details === "object" && details !== null ? { details } : {}),
+    };
   } catch (error) {
     return { name, ok: false, ms: elapsed(), error: error instanceof Error ? error.message : String(error) };
   } finally {

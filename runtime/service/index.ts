@@ -14,7 +14,10 @@ export * from "./tracing.ts";
 const COMMON = {
   HTTP_HOST: z.string().describe("the address for /livez, /readyz and /metrics").default("0.0.0.0"),
   HTTP_PORT: kinds.integer("the port for /livez, /readyz and /metrics", 0, 65_535).default(8080),
-  LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error"]).describe("the least level to log").default("info"),
+  LOG_LEVEL: z
+    .enum(["trace", "debug", "info", "warn", "error"])
+    .describe("the least level to log")
+    .default("info"),
   DRAIN_SECONDS: kinds.number("most seconds from SIGTERM to exit", 0.1, 3600).default(20),
   OTEL_EXPORTER_OTLP_ENDPOINT: z.url("not a URL").describe("where traces are sent").optional(),
 } as const;
@@ -46,7 +49,10 @@ const REDACTED = ["password", "secret", "token", "authorization", "apiKey", "acc
 export async function runService<T extends z.ZodRawShape>(definition: ServiceDefinition<T>): Promise<void> {
   const common = readConfig(COMMON);
   const own = readConfig(definition.env);
-  const problems = [...(common instanceof ConfigError ? common.problems : []), ...(own instanceof ConfigError ? own.problems : [])];
+  const problems = [
+    ...(common instanceof ConfigError ? common.problems : []),
+    ...(own instanceof ConfigError ? own.problems : []),
+  ];
   if (common instanceof ConfigError || own instanceof ConfigError) {
     console.error(new ConfigError(problems).message);
     process.exit(EXIT_CONFIG);
@@ -76,7 +82,10 @@ export async function runService<T extends z.ZodRawShape>(definition: ServiceDef
     stopping = true;
     log.info({ signal }, "stopping");
     health.drain();
-    const timer = setTimeout(() => fatal(new Error(`not drained in ${common.DRAIN_SECONDS} s`)), common.DRAIN_SECONDS * 1000);
+    const timer = setTimeout(
+      () => fatal(new Error(`not drained in ${common.DRAIN_SECONDS} s`)),
+      common.DRAIN_SECONDS * 1000,
+    );
     try {
       await running?.stop();
       await stopTracing();

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { context, type Span, SpanKind, type Tracer, trace, TraceFlags } from "@opentelemetry/api";
+import { context, type Span, SpanKind, TraceFlags, type Tracer, trace } from "@opentelemetry/api";
 
 /** Name of the header that carries a W3C trace context. */
 export const TRACE_HEADER = "traceparent";
@@ -57,7 +57,10 @@ export function passOn(span: Span | undefined, header: string | undefined): stri
  * Sends spans to an OTLP endpoint, or does nothing without one. Returns what flushes and stops it. The SDK is
  * loaded only when it is used: it costs 20 MB and 100 ms.
  */
-export async function startTracing(service: string, endpoint: string | undefined): Promise<() => Promise<void>> {
+export async function startTracing(
+  service: string,
+  endpoint: string | undefined,
+): Promise<() => Promise<void>> {
   if (endpoint === undefined) return async () => {};
   const [{ NodeTracerProvider }, { BatchSpanProcessor }, { OTLPTraceExporter }, { resourceFromAttributes }] =
     await Promise.all([

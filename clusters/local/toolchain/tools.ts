@@ -28,7 +28,7 @@ const KAFKA = "4.3.1";
 const [major, minor] = KUBERNETES.split(".");
 const STRIP = "-s -w";
 // Without these the binaries call themselves v0.0.0 and clients refuse to talk to them.
-const STAMP = ["gitVersion=v" + KUBERNETES, `gitMajor=${major}`, `gitMinor=${minor}`]
+const STAMP = [`gitVersion=v${KUBERNETES}`, `gitMajor=${major}`, `gitMinor=${minor}`]
   .map((value) => `-X k8s.io/component-base/version.${value}`)
   .join(" ");
 

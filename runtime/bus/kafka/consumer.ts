@@ -39,6 +39,7 @@ export class KafkaConsumer implements Consumer {
   #watchdog: NodeJS.Timeout | undefined;
   #restarting: Promise<void> | undefined;
   #closing = false;
+  #onJoin: () => void = () => {};
 
   static async open(
     kafka: Kafka,
@@ -47,13 +48,16 @@ export class KafkaConsumer implements Consumer {
     metrics: BusMetrics,
   ): Promise<KafkaConsumer> {
     const consumer = new KafkaConsumer(kafka, group, options, metrics);
+    // Not an event of the first client: that one may crash and be replaced before it joins.
     const joined = new Promise<void>((resolve) => {
-      const remove = consumer.#client.on("consumer.group_join", () => {
-        remove();
-        resolve();
-      });
+      consumer.#onJoin = resolve;
     });
-    await consumer.#run();
+    try {
+      await consumer.#run();
+    } catch (error) {
+      await consumer.close();
+      throw busError(error, "CONSUMER_CRASHED");
+    }
     await joined;
     consumer.#watchdog = setInterval(() => consumer.#checkProgress(), 1_000);
     return consumer;
@@ -123,7 +127,7 @@ export class KafkaConsumer implements Consumer {
       maxBytesPerPartition: this.#options.maxBytesPerPartition ?? 1024 * 1024,
       allowAutoTopicCreation: false,
       readUncommitted: false,
-      retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 5, restartOnFailure: async () => false },
+      retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 10, restartOnFailure: async () => false },
     });
     const progress = () => {
       this.#progress = Date.now();
@@ -133,6 +137,7 @@ export class KafkaConsumer implements Consumer {
     client.on("consumer.group_join", ({ payload }) => {
       progress();
       this.#joined(payload.memberAssignment);
+      this.#onJoin();
     });
     client.on("consumer.crash", ({ payload }) => {
       if (this.#client === client) this.#restart(busError(payload.error, "CONSUMER_CRASHED"));

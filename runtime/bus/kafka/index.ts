@@ -21,6 +21,8 @@ import { KafkaTransactionalProducer } from "./transactional.ts";
 
 /** A topic's number of partitions may be raised; it is looked up again after this. */
 const METADATA_MS = 30_000;
+/** A consumer waits for its topics to be made. */
+const TOPIC_WAIT_MS = 30_000;
 
 /** The bus over a Kafka cluster. */
 export class KafkaBus implements Bus {
@@ -49,6 +51,8 @@ export class KafkaBus implements Bus {
 
   async consumer(options: ConsumerOptions): Promise<Consumer> {
     const group = options.group ?? `baton-reader-${randomUUID()}`;
+    // kafkajs would end on a topic that somebody is about to make.
+    for (const topic of options.topics) await this.#untilTopic(topic);
     const consumer = await KafkaConsumer.open(this.#kafka, group, options, this.#metrics);
     if (options.group !== undefined) return this.#track(consumer);
     const close = consumer.close.bind(consumer);
@@ -87,6 +91,17 @@ export class KafkaBus implements Bus {
     await Promise.allSettled([...this.#open].map((part) => part.close()));
     const admin = await this.#admin?.catch(() => undefined);
     await admin?.close();
+  }
+
+  async #untilTopic(topic: string): Promise<void> {
+    const deadline = Date.now() + TOPIC_WAIT_MS;
+    for (;;) {
+      const topics = await (await this.admin()).topics();
+      if (topics.includes(topic)) return;
+      if (Date.now() > deadline)
+        throw new BusError("UNKNOWN_TOPIC", `${topic}, after waiting ${TOPIC_WAIT_MS / 1000} s`);
+      await sleep(200);
+    }
   }
 
   #track<T extends { close(): Promise<void> }>(part: T): T {

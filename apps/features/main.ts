@@ -1,0 +1,130 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Counter } from "prom-client";
+import * as z from "zod";
+import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import type { Batch } from "#runtime/bus/port.ts";
+import { kinds } from "#runtime/config/index.ts";
+import { DecodeError, decode, MarketData, SCHEMA_HEADER } from "#runtime/contracts/index.ts";
+import { FeatureError, FeatureStore } from "#runtime/features/index.ts";
+import { TICKS_VIEW, TickFeatures } from "#runtime/market/ticks.ts";
+import { runService } from "#runtime/service/index.ts";
+
+const COMMIT_MS = 1_000;
+const RETRY_MS = 200;
+/** Instruments in memory; what is beyond is dropped, oldest first. */
+const MAX_INSTRUMENTS = 100_000;
+
+/**
+ * Keeps the features of every instrument up to date in the feature store. Rolling state lives in the process: a
+ * restart begins it anew from the committed offset, so features warm up again over their half-lives.
+ */
+await runService({
+  name: "features",
+  env: {
+    KAFKA_BROKERS: kinds.list("Kafka's addresses, host:port separated by commas"),
+    REDIS_URL: z.url("not a URL").describe("Redis's address, redis://host:port"),
+    TOPICS: kinds.list("topics of market data").default(["md.crypto.main"]),
+    GROUP: z.string().describe("consumer group").default("features"),
+  },
+  async start({ config, log, registry, health, fatal }) {
+    const store = new FeatureStore({ url: config.REDIS_URL, registry, timeoutMs: 500 });
+    const view = store.view(TICKS_VIEW);
+    const bus = new KafkaBus({ brokers: config.KAFKA_BROKERS, clientId: "features" }, registry);
+    const rejected = new Counter({
+      name: "baton_features_rejected_messages_total",
+      help: "Market-data records that were skipped, by reason",
+      labelNames: ["code"] as const,
+      registers: [registry],
+    });
+    const states = new Map<string, TickFeatures>();
+    const positions = new Map<string, { topic: string; partition: number; offset: bigint }>();
+    const stopping = new AbortController();
+
+    await store.connect();
+    const consumer = await bus.consumer({
+      group: config.GROUP,
+      topics: config.TOPICS,
+      from: "latest",
+      onBatch,
+      onRevoked: ({ topic, partition }) => positions.delete(`${topic}/${partition}`),
+      onFatal: fatal,
+    });
+    const timer = setInterval(() => void commit(), COMMIT_MS);
+    health.check("kafka", async () => {
+      const quietMs = Date.now() - consumer.lastProgress();
+      if (quietMs > 15_000) throw new Error(`nothing heard from Kafka for ${quietMs} ms`);
+      return { partitions: consumer.assignment().length };
+    });
+    health.check("redis", () => store.ping());
+
+    return {
+      stop: async () => {
+        stopping.abort();
+        clearInterval(timer);
+        await commit();
+        await bus.close();
+        await store.close();
+      },
+    };
+
+    async function onBatch(batch: Batch): Promise<void> {
+      const changed = new Map<string, { features: TickFeatures; eventTime: number }>();
+      for (const record of batch.records) {
+        try {
+          const message = decode(MarketData, record.value, record.headers[SCHEMA_HEADER]);
+          const features = stateOf(message.instrument);
+          features.update(message);
+          changed.set(message.instrument, { features, eventTime: message.eventTime });
+        } catch (error) {
+          // The signal model puts the record with its reason among the dead letters.
+          if (!(error instanceof DecodeError)) throw error;
+          rejected.inc({ code: error.code });
+        }
+      }
+      const writes = [...changed].map(([entity, { features, eventTime }]) => ({
+        entity,
+        eventTime,
+        values: features.vector(),
+      }));
+      await untilWritten(() => view.write(writes));
+      const last = batch.records.at(-1);
+      if (last === undefined) return;
+      const { topic, partition } = batch;
+      positions.set(`${topic}/${partition}`, { topic, partition, offset: last.offset + 1n });
+    }
+
+    function stateOf(instrument: string): TickFeatures {
+      let state = states.get(instrument);
+      if (state === undefined) {
+        state = new TickFeatures();
+        if (states.size >= MAX_INSTRUMENTS) states.delete(states.keys().next().value ?? "");
+        states.set(instrument, state);
+      }
+      return state;
+    }
+
+    /** Holds the partition while Redis is away: what is not written now would be missing for good. */
+    async function untilWritten(write: () => Promise<unknown>): Promise<void> {
+      for (let told = false; !stopping.signal.aborted; ) {
+        try {
+          await write();
+          if (told) log.info("Redis takes writes again");
+          return;
+        } catch (error) {
+          if (!(error instanceof FeatureError) || error.code === "BAD_VECTOR") throw error;
+          if (!told) log.warn({ err: error }, "Redis does not take writes; holding");
+          told = true;
+          await sleep(RETRY_MS, undefined, { signal: stopping.signal }).catch(() => {});
+        }
+      }
+    }
+
+    async function commit(): Promise<void> {
+      const list = [...positions.values()];
+      positions.clear();
+      // Offsets are a place to start from, not a promise: a failed commit is made up for by the next.
+      if (list.length > 0)
+        await consumer.commit(list).catch((error: unknown) => log.debug({ err: error }, "commit"));
+    }
+  },
+});

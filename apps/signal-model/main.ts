@@ -1,0 +1,110 @@
+import * as z from "zod";
+import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { kinds } from "#runtime/config/index.ts";
+import { topics } from "#runtime/contracts/index.ts";
+import { FeatureStore } from "#runtime/features/index.ts";
+import { TICKS_VIEW } from "#runtime/market/ticks.ts";
+import { loadModel } from "#runtime/model/index.ts";
+import { runService } from "#runtime/service/index.ts";
+import { SignalWorker } from "./worker.ts";
+
+const QUIET_MS = 15_000;
+
+const name = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "not lower-case letters, digits and '-'");
+
+await runService({
+  name: "signal-model",
+  env: {
+    KAFKA_BROKERS: kinds.list("Kafka's addresses, host:port separated by commas"),
+    REDIS_URL: z.url("not a URL").describe("Redis's address, redis://host:port"),
+    DEPLOYMENT: name.describe("the deployment's name"),
+    REVISION: name.describe("the revision's name"),
+    MODEL_URI: z.string().describe("the address of the model's manifest"),
+    MODEL_DIGEST: kinds.digest("the digest of the model's manifest"),
+    MODEL_SERVER: z
+      .url("not a URL")
+      .describe("an Open Inference Protocol server to run the model")
+      .optional(),
+    TOPICS: kinds.list("topics of market data").default(["md.crypto.main"]),
+    START: z.enum(["earliest", "latest"]).describe("where a new group starts").default("latest"),
+    INSTRUMENTS: kinds.list("instruments to decide on; all when absent").optional(),
+    PARTITIONS: kinds.integer("partitions of the output topic when it is made", 1, 1000).default(4),
+    REPLICAS: kinds.integer("replicas of the output topics when they are made", 1, 7).default(1),
+    FEATURE_CACHE_MS: kinds
+      .integer("how long features are kept in the process; 0 for not at all", 0, 60_000)
+      .default(0),
+  },
+  async start({ config, log, registry, health, tracer, fatal }) {
+    const model = await loadModel({
+      uri: config.MODEL_URI,
+      digest: config.MODEL_DIGEST,
+      registry,
+      ...(config.MODEL_SERVER === undefined ? {} : { server: config.MODEL_SERVER }),
+    });
+    const { manifest } = model;
+    log.info({ model: manifest.name, version: manifest.version, digest: model.digest }, "model verified");
+    if (manifest.featureView.features.join() !== TICKS_VIEW.features.join()) {
+      throw new Error(
+        `the model was fitted on another feature view than ${TICKS_VIEW.name} ${TICKS_VIEW.version}`,
+      );
+    }
+    const store = new FeatureStore({
+      url: config.REDIS_URL,
+      registry,
+      ...(config.FEATURE_CACHE_MS > 0
+        ? { cache: { maxEntries: 10_000, maxAgeMs: config.FEATURE_CACHE_MS } }
+        : {}),
+    });
+    const bus = new KafkaBus({ brokers: config.KAFKA_BROKERS, clientId: "signal-model" }, registry);
+    const output = topics.signals(config.DEPLOYMENT);
+    const deadLetters = topics.deadLetters(config.DEPLOYMENT);
+    const { PARTITIONS: partitions, REPLICAS: replicas } = config;
+    const admin = await bus.admin();
+    await admin.ensureTopics([
+      { name: output, partitions, replicas },
+      { name: deadLetters, partitions: 1, replicas },
+    ]);
+    const worker = new SignalWorker({
+      bus,
+      features: store.view(TICKS_VIEW),
+      model,
+      identity: {
+        deployment: config.DEPLOYMENT,
+        revision: config.REVISION,
+        model: { name: manifest.name, version: manifest.version, digest: model.digest },
+        horizonMs: manifest.horizonMs,
+      },
+      group: `${config.DEPLOYMENT}.${config.REVISION}`,
+      topics: config.TOPICS,
+      from: config.START,
+      output,
+      deadLetters,
+      instruments: config.INSTRUMENTS === undefined ? undefined : new Set(config.INSTRUMENTS),
+      registry,
+      log,
+      tracer,
+      fatal,
+    });
+    await worker.start();
+    health.check("model", async () => {
+      await model.verify();
+      return { name: manifest.name, version: manifest.version, digest: model.digest };
+    });
+    health.check("redis", () => store.ping());
+    health.check("kafka", async () => {
+      const quietMs = Date.now() - worker.lastProgress();
+      if (quietMs > QUIET_MS) throw new Error(`nothing heard from Kafka for ${quietMs} ms`);
+      return { partitions: worker.assignment().length };
+    });
+    return {
+      stop: async () => {
+        await worker.stop();
+        await bus.close();
+        await store.close();
+        await model.close();
+      },
+    };
+  },
+});

@@ -1,0 +1,119 @@
+import { Duration, Size } from "cdk8s";
+import {
+  Capability,
+  Cpu,
+  Deployment,
+  DeploymentStrategy,
+  Env,
+  EnvFieldPaths,
+  EnvValue,
+  type IConfigMap,
+  ImagePullPolicy,
+  type IServiceAccount,
+  LabelSelector,
+  Probe,
+  SeccompProfileType,
+  ServiceAccount,
+} from "cdk8s-plus-28";
+import type { Construct } from "constructs";
+
+export interface ServiceProps {
+  readonly name: string;
+  readonly image: string;
+  readonly replicas: number;
+  /** Stops the old pod before the new one starts: for a service of which there may be only one. */
+  readonly single?: boolean;
+  readonly env: Readonly<Record<string, string>>;
+  readonly endpoints: IConfigMap;
+  readonly logLevel: string;
+  readonly cpuMillis: { readonly request: number; readonly limit: number };
+  readonly memoryMebibytes: { readonly request: number; readonly limit: number };
+}
+
+const HTTP_PORT = 8080;
+/** A user that exists in no image, so that no file is its by accident. */
+const USER = 10_001;
+
+/** A service of ours as a Deployment: probes, limits, and as few rights as a pod can have. */
+export function addService(scope: Construct, props: ServiceProps): Deployment {
+  const labels = { "app.kubernetes.io/name": props.name, "app.kubernetes.io/part-of": "baton" };
+  const account = new ServiceAccount(scope, `${props.name}-account`, {
+    metadata: { name: props.name, labels },
+    automountToken: false,
+  });
+  const deployment = new Deployment(scope, props.name, {
+    metadata: { name: props.name, labels },
+    podMetadata: {
+      labels,
+      annotations: {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": String(HTTP_PORT),
+        "prometheus.io/path": "/metrics",
+      },
+    },
+    replicas: props.replicas,
+    strategy: props.single ? DeploymentStrategy.recreate() : DeploymentStrategy.rollingUpdate(),
+    // The library's own types do not agree with each other under exactOptionalPropertyTypes.
+    serviceAccount: account as IServiceAccount,
+    automountServiceAccountToken: false,
+    select: false,
+    terminationGracePeriod: Duration.seconds(30),
+    securityContext: { ensureNonRoot: true, user: USER, group: USER, fsGroup: USER },
+    containers: [
+      {
+        name: "main",
+        image: props.image,
+        imagePullPolicy: ImagePullPolicy.IF_NOT_PRESENT,
+        ports: [{ name: "http", number: HTTP_PORT }],
+        envFrom: [Env.fromConfigMap(props.endpoints)],
+        envVariables: {
+          // Pods of the local cluster share one network, each with an address of its own.
+          HTTP_HOST: EnvValue.fromFieldRef(EnvFieldPaths.POD_IP),
+          HTTP_PORT: EnvValue.fromValue(String(HTTP_PORT)),
+          LOG_LEVEL: EnvValue.fromValue(props.logLevel),
+          ...Object.fromEntries(
+            Object.entries(props.env).map(([key, value]) => [key, EnvValue.fromValue(value)]),
+          ),
+        },
+        startup: Probe.fromHttpGet("/readyz", {
+          port: HTTP_PORT,
+          periodSeconds: Duration.seconds(1),
+          failureThreshold: 60,
+          timeoutSeconds: Duration.seconds(3),
+        }),
+        readiness: Probe.fromHttpGet("/readyz", {
+          port: HTTP_PORT,
+          periodSeconds: Duration.seconds(5),
+          failureThreshold: 2,
+          timeoutSeconds: Duration.seconds(3),
+        }),
+        liveness: Probe.fromHttpGet("/livez", {
+          port: HTTP_PORT,
+          periodSeconds: Duration.seconds(10),
+          failureThreshold: 3,
+          timeoutSeconds: Duration.seconds(3),
+        }),
+        resources: {
+          cpu: { request: Cpu.millis(props.cpuMillis.request), limit: Cpu.millis(props.cpuMillis.limit) },
+          memory: {
+            request: Size.mebibytes(props.memoryMebibytes.request),
+            limit: Size.mebibytes(props.memoryMebibytes.limit),
+          },
+        },
+        securityContext: {
+          ensureNonRoot: true,
+          user: USER,
+          group: USER,
+          readOnlyRootFilesystem: true,
+          allowPrivilegeEscalation: false,
+          privileged: false,
+          capabilities: { drop: [Capability.ALL] },
+          seccompProfile: { type: SeccompProfileType.RUNTIME_DEFAULT },
+        },
+      },
+    ],
+  });
+  // Not the library's own label: it would change with the name of a construct, and a selector cannot change.
+  deployment.select(LabelSelector.of({ labels: { "app.kubernetes.io/name": props.name } }));
+  return deployment;
+}
