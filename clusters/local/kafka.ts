@@ -89,6 +89,8 @@ export function brokerArgs(libs: string, spec: BrokerSpec): string[] {
     `-Xmx${HEAP_MB}m`,
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
+    // The quick compiler only: the other one takes a core for the first minutes of a short life.
+    "-XX:TieredStopAtLevel=1",
     "-Xshare:auto",
     `-Dlog4j2.configurationFile=${join(spec.folder, "log4j2.properties")}`,
     ...kafkaClass(libs, "kafka.Kafka", [join(spec.folder, "server.properties")], []),

@@ -96,7 +96,9 @@ export interface ConsumerOptions {
   readonly onFatal: (error: Error) => void;
   /** Milliseconds after which a silent member loses its partitions. Default 10,000. */
   readonly sessionTimeoutMs?: number;
-  /** Most milliseconds that the broker waits for records before it answers. Default 50. */
+  /** The broker answers when it has so many bytes, or after `maxWaitMs`. Default 32 KiB. */
+  readonly minBytes?: number;
+  /** Most milliseconds that the broker waits for `minBytes`. Default 10. */
   readonly maxWaitMs?: number;
   /** Most bytes fetched from one partition at once. Default 1 MiB. */
   readonly maxBytesPerPartition?: number;
@@ -176,4 +178,6 @@ export const DEFAULTS = {
   maxRecordBytes: (1024 - 16) * 1024,
   retentionMs: 7 * 24 * 3600 * 1000,
   sessionTimeoutMs: 10_000,
+  minBytes: 32 * 1024,
+  maxWaitMs: 10,
 } as const;

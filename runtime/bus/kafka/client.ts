@@ -20,6 +20,21 @@ export const COMPRESSION = {
   zstd: kafkajs.CompressionTypes.ZSTD,
 } as const;
 
+/**
+ * Smallest batch worth compressing. Below, setting up the codec costs producer, broker and consumer more than the
+ * bytes do.
+ */
+const COMPRESS_FROM_BYTES = 8 * 1024;
+
+/** The compression of a request of so many bytes. */
+export function compressionFor(wanted: keyof typeof COMPRESSION, bytes: number) {
+  return COMPRESSION[bytes < COMPRESS_FROM_BYTES ? "none" : wanted];
+}
+
+export function valueBytes(records: readonly { readonly value: Buffer | null }[]): number {
+  return records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0);
+}
+
 /** A producer's requests are repeated until they get through: giving up would leave their fate unknown. */
 export const RETRY_FOR_EVER: RetryOptions = {
   initialRetryTime: 5,

@@ -16,11 +16,25 @@ import { busError } from "./client.ts";
 const STALL_MS = 20_000;
 const RESTART_MS = 500;
 const CONCURRENT_PARTITIONS = 64;
+/** Most bytes of a partition that are fetched ahead of its handler. */
+const QUEUE_BYTES = 4 * 1024 * 1024;
+/** Most records that a handler gets at once. */
+const BATCH_RECORDS = 2_000;
 
 /** A partition while this consumer has it. */
 interface Assigned extends TopicPartition {
-  /** Next offset to hand out; undefined until it is known. */
-  next: bigint | undefined;
+  /** Next offset to be put into the queue; what is fetched below it is known already. */
+  fetched: bigint;
+  /** Fetched and not yet handed out. */
+  queue: InRecord[];
+  queuedBytes: number;
+  highWatermark: bigint;
+  /** A handler is running. */
+  running: boolean;
+  /** The user has paused the partition. */
+  paused: boolean;
+  /** The client does not fetch: paused, or the queue is full. */
+  held: boolean;
   /** Resolves when `onAssigned` is done. */
   readonly ready: Promise<void>;
 }
@@ -80,16 +94,31 @@ export class KafkaConsumer implements Consumer {
   }
 
   pause(partitions: readonly TopicPartition[]): void {
-    this.#client.pause(partitions.map(({ topic, partition }) => ({ topic, partitions: [partition] })));
+    this.#setPaused(partitions, true);
   }
 
   resume(partitions: readonly TopicPartition[]): void {
-    this.#client.resume(partitions.map(({ topic, partition }) => ({ topic, partitions: [partition] })));
+    this.#setPaused(partitions, false);
+  }
+
+  #setPaused(partitions: readonly TopicPartition[], paused: boolean): void {
+    for (const partition of partitions) {
+      const assigned = this.#assigned.get(keyOf(partition));
+      if (assigned === undefined) continue;
+      assigned.paused = paused;
+      this.#balance(assigned);
+      if (!paused) this.#pump(assigned);
+    }
   }
 
   seek(position: Position): void {
     const assigned = this.#assigned.get(keyOf(position));
-    if (assigned !== undefined) assigned.next = position.offset;
+    if (assigned !== undefined) {
+      assigned.fetched = position.offset;
+      assigned.queue = [];
+      assigned.queuedBytes = 0;
+      this.#balance(assigned);
+    }
     this.#client.seek({
       topic: position.topic,
       partition: position.partition,
@@ -123,7 +152,9 @@ export class KafkaConsumer implements Consumer {
       sessionTimeout,
       heartbeatInterval: Math.floor(sessionTimeout / 5),
       rebalanceTimeout: sessionTimeout * 2,
-      maxWaitTimeInMs: this.#options.maxWaitMs ?? 50,
+      // Answers of a few milliseconds' worth of records: a fetch for each record would be the broker's main work.
+      minBytes: this.#options.minBytes ?? DEFAULTS.minBytes,
+      maxWaitTimeInMs: this.#options.maxWaitMs ?? DEFAULTS.maxWaitMs,
       maxBytesPerPartition: this.#options.maxBytesPerPartition ?? 1024 * 1024,
       allowAutoTopicCreation: false,
       readUncommitted: false,
@@ -176,7 +207,13 @@ export class KafkaConsumer implements Consumer {
       const before = this.#handlers.get(key) ?? Promise.resolve();
       const assigned: Assigned = {
         ...partition,
-        next: undefined,
+        fetched: 0n,
+        queue: [],
+        queuedBytes: 0,
+        highWatermark: 0n,
+        running: false,
+        paused: false,
+        held: false,
         ready: before.then(() => this.#prepare(assigned)),
       };
       this.#assigned.set(key, assigned);
@@ -191,60 +228,81 @@ export class KafkaConsumer implements Consumer {
     this.seek({ topic, partition, offset: start });
   }
 
-  async #eachBatch(client: KafkaJsConsumer, payload: EachBatchPayload): Promise<void> {
-    const { batch, heartbeat, isStale } = payload;
+  /**
+   * Takes what was fetched into the partition's queue and returns, so that a slow handler of one partition does
+   * not keep the client from fetching for the others.
+   */
+  async #eachBatch(client: KafkaJsConsumer, { batch, isStale }: EachBatchPayload): Promise<void> {
     const { topic, partition } = batch;
-    const key = keyOf({ topic, partition });
-    const assigned = this.#assigned.get(key);
-    if (assigned === undefined || this.#client !== client) return;
-    // A long handler must not cost the membership. What heartbeat throws is seen by the fetch loop as well.
-    const beat = setInterval(() => void heartbeat().catch(() => {}), 1_000);
-    const before = this.#handlers.get(key) ?? Promise.resolve();
-    const work = before.then(async () => {
-      await assigned.ready;
-      // Read before a seek, or before a rebalance that took the partition away.
-      if (isStale() || this.#assigned.get(key) !== assigned || this.#closing) return;
-      await this.#handle(assigned, payload);
-    });
-    this.#handlers.set(
-      key,
-      work.catch(() => {}),
-    );
-    try {
-      await work;
-    } catch (error) {
-      if (!(error instanceof BusError && error.code === "REBALANCED")) this.#fail(error);
-    } finally {
-      clearInterval(beat);
-      this.#progress = Date.now();
-    }
-  }
-
-  async #handle(assigned: Assigned, { batch }: EachBatchPayload): Promise<void> {
-    const { topic, partition } = assigned;
-    const { next } = assigned;
-    const records: InRecord[] = [];
+    const assigned = this.#assigned.get(keyOf({ topic, partition }));
+    if (assigned === undefined || this.#client !== client || isStale()) return;
     for (const message of batch.messages) {
       const offset = BigInt(message.offset);
-      // After a rebalance the client starts at the committed offset, behind what was handed out already.
-      if (next === undefined || offset >= next) records.push(toRecord(topic, partition, offset, message));
+      // After a rebalance the client starts at the committed offset, behind what is queued or handed out already.
+      if (offset < assigned.fetched) continue;
+      assigned.fetched = offset + 1n;
+      assigned.queuedBytes += message.value?.length ?? 0;
+      assigned.queue.push(toRecord(topic, partition, offset, message));
     }
-    const last = records.at(-1);
-    if (last === undefined) return;
+    assigned.highWatermark = BigInt(batch.highWatermark);
+    this.#balance(assigned);
+    this.#pump(assigned);
+  }
+
+  /** Stops and starts fetching a partition by what the user wants and by how much is queued. */
+  #balance(assigned: Assigned): void {
+    const full = assigned.queuedBytes > (assigned.held ? QUEUE_BYTES / 2 : QUEUE_BYTES);
+    const hold = assigned.paused || full;
+    if (hold === assigned.held) return;
+    assigned.held = hold;
+    const place = [{ topic: assigned.topic, partitions: [assigned.partition] }];
+    if (hold) this.#client.pause(place);
+    else this.#client.resume(place);
+  }
+
+  /** Runs the partition's handler, if it is not running, until its queue is empty. */
+  #pump(assigned: Assigned): void {
+    if (assigned.running) return;
+    assigned.running = true;
+    const key = keyOf(assigned);
+    const before = this.#handlers.get(key) ?? Promise.resolve();
+    const work = before
+      .then(async () => {
+        await assigned.ready;
+        while (this.#mayHandle(assigned) && assigned.queue.length > 0) await this.#handle(assigned);
+      })
+      .catch((error: unknown) => {
+        if (!(error instanceof BusError && error.code === "REBALANCED")) this.#fail(error);
+      })
+      .finally(() => {
+        assigned.running = false;
+        this.#progress = Date.now();
+        // What came between the last look and this line started nothing.
+        if (assigned.queue.length > 0 && this.#mayHandle(assigned)) this.#pump(assigned);
+      });
+    this.#handlers.set(key, work);
+  }
+
+  #mayHandle(assigned: Assigned): boolean {
+    return this.#assigned.get(keyOf(assigned)) === assigned && !assigned.paused && !this.#closing;
+  }
+
+  async #handle(assigned: Assigned): Promise<void> {
+    const { topic, partition } = assigned;
+    const records = assigned.queue.splice(0, BATCH_RECORDS);
+    assigned.queuedBytes -= records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0);
+    this.#balance(assigned);
+    const { highWatermark } = assigned;
     const end = this.#metrics.handlerSeconds.startTimer({ topic });
     try {
-      await this.#options.onBatch({ topic, partition, records, highWatermark: BigInt(batch.highWatermark) });
+      await this.#options.onBatch({ topic, partition, records, highWatermark });
     } finally {
       end();
     }
-    // A handler may have called seek.
-    if (assigned.next === next) assigned.next = last.offset + 1n;
     const group = this.#options.group ?? "";
+    const next = (records.at(-1)?.offset ?? 0n) + 1n;
     this.#metrics.received.inc({ topic, group }, records.length);
-    this.#metrics.lag.set(
-      { topic, partition, group },
-      Number(BigInt(batch.highWatermark) - last.offset - 1n),
-    );
+    this.#metrics.lag.set({ topic, partition, group }, Number(assigned.highWatermark - next));
   }
 
   #fail(error: unknown): void {

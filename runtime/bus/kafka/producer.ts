@@ -4,7 +4,7 @@ import type { BusMetrics } from "../metrics.ts";
 import { partitionOf } from "../partitioner.ts";
 import { DEFAULTS, type OutRecord, type Position, type Producer, type ProducerOptions } from "../port.ts";
 import { PartitionBatcher } from "./batcher.ts";
-import { busError, COMPRESSION, RETRY_FOR_EVER } from "./client.ts";
+import { busError, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
 
 /** Tells how many partitions a topic has. */
 export type PartitionCount = (topic: string) => Promise<number> | number;
@@ -81,7 +81,7 @@ export class KafkaProducer implements Producer {
     this.#client = client;
     this.#metrics = metrics;
     this.#partitions = new Partitions(count);
-    const compression = COMPRESSION[options.compression ?? "none"];
+    const wanted = options.compression ?? "none";
     let buffered = 0;
     this.#batcher = new PartitionBatcher({
       lingerMs: options.lingerMs ?? DEFAULTS.lingerMs,
@@ -95,13 +95,12 @@ export class KafkaProducer implements Producer {
       write: async (topic, partition, records) => {
         const end = metrics.sendSeconds.startTimer({ topic });
         const messages = records.map((record) => toMessage(record, partition));
+        const bytes = valueBytes(records);
+        const compression = compressionFor(wanted, bytes);
         try {
           const [result] = await this.#client.send({ topic, acks: -1, compression, messages });
           metrics.sent.inc({ topic }, records.length);
-          metrics.sentBytes.inc(
-            { topic },
-            records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0),
-          );
+          metrics.sentBytes.inc({ topic }, bytes);
           return BigInt(result?.baseOffset ?? -1);
         } catch (error) {
           throw this.#counted(busError(error, "DELIVERY_FAILED"));

@@ -2,7 +2,7 @@ import type { Kafka, Producer as KafkaJsProducer } from "kafkajs";
 import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import type { OutRecord, ProducerOptions, Transaction, TransactionalProducer } from "../port.ts";
-import { busError, COMPRESSION, RETRY_FOR_EVER } from "./client.ts";
+import { busError, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
 import { checkSize, type PartitionCount, Partitions, toMessage } from "./producer.ts";
 
 /** An open transaction of a dead process blocks readers for this long. */
@@ -14,7 +14,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
   readonly #client: KafkaJsProducer;
   readonly #partitions: Partitions;
   readonly #metrics: BusMetrics;
-  readonly #compression: (typeof COMPRESSION)[keyof typeof COMPRESSION];
+  readonly #compression: NonNullable<ProducerOptions["compression"]>;
   #last: Promise<void> = Promise.resolve();
   #failed: BusError | undefined;
 
@@ -57,7 +57,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
     this.#client = client;
     this.#metrics = metrics;
     this.#partitions = new Partitions(count);
-    this.#compression = COMPRESSION[options.compression ?? "none"];
+    this.#compression = options.compression ?? "none";
   }
 
   commit(transaction: Transaction): Promise<void> {
@@ -80,7 +80,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
           open.send({
             topic,
             acks: -1,
-            compression: this.#compression,
+            compression: compressionFor(this.#compression, valueBytes(records)),
             messages: records.map((record) => toMessage(record, partition)),
           }),
         ),
@@ -107,10 +107,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
     }
     for (const { topic, records } of groups) {
       this.#metrics.sent.inc({ topic }, records.length);
-      this.#metrics.sentBytes.inc(
-        { topic },
-        records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0),
-      );
+      this.#metrics.sentBytes.inc({ topic }, valueBytes(records));
     }
   }
 
