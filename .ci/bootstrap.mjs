@@ -19,13 +19,16 @@ function installed() {
 
 if (!installed()) {
   const started = Date.now();
-  console.error("baton: installing npm dependencies (npm ci) ...");
-  const result = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+  console.error("baton: installing npm dependencies ...");
+  // Not `npm ci`: it refuses a lock file that lacks another platform's optional package, and some registries do
+  // not carry all of those. With the lock file present, `npm install` takes the versions and hashes from it.
+  const args = ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
+  const result = spawnSync("npm", args, {
     cwd: root,
     stdio: ["ignore", 2, "inherit"],
   });
   if (result.status !== 0) {
-    console.error("baton: npm ci failed; see its output above, then run the command again.");
+    console.error("baton: npm install failed; see its output above, then run the command again.");
     process.exit(result.status ?? 1);
   }
   mkdirSync(modules, { recursive: true });
