@@ -36,6 +36,10 @@ if (!installed()) {
   console.error(`baton: dependencies installed in ${((Date.now() - started) / 1000).toFixed(1)} s`);
 }
 
+// Formatting and a look for secrets before each commit; nothing to install.
+if (process.env.CI !== "true")
+  spawnSync("git", ["config", "core.hooksPath", ".githooks"], { cwd: root, stdio: "ignore" });
+
 const [command, ...args] = process.argv.slice(2);
 if (command === undefined) process.exit(0);
 const path = [join(modules, ".bin"), process.env.PATH].join(delimiter);

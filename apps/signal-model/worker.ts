@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Tracer } from "@opentelemetry/api";
 import type { Logger } from "pino";
-import { Counter, Histogram, type Registry } from "prom-client";
+import type { Registry } from "prom-client";
 import { deadLetter } from "#runtime/bus/dead-letters.ts";
 import { BusError } from "#runtime/bus/errors.ts";
 import type {
@@ -17,6 +17,7 @@ import { FeatureError, type FeatureRead, type FeatureViewStore } from "#runtime/
 import { type Forecasts, type Model, ModelError } from "#runtime/model/index.ts";
 import { continueTrace, passOn, TRACE_HEADER } from "#runtime/service/tracing.ts";
 import { type Accepted, admit, type Identity, type Rejected, toSignal, usable } from "./decide.ts";
+import { workerMetrics } from "./metrics.ts";
 
 export interface WorkerOptions {
   readonly bus: Bus;
@@ -226,23 +227,4 @@ export class SignalWorker {
       }
     }
   }
-}
-
-function workerMetrics(registry: Registry) {
-  const registers = [registry];
-  return {
-    signals: new Counter({ name: "baton_signals_total", help: "Signals committed", registers }),
-    rejected: new Counter({
-      name: "baton_dead_letters_total",
-      help: "Records that got a dead letter, by reason",
-      labelNames: ["code"] as const,
-      registers,
-    }),
-    endToEnd: new Histogram({
-      name: "baton_signal_end_to_end_seconds",
-      help: "From the event at its source to the committed signal",
-      buckets: [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5],
-      registers,
-    }),
-  };
 }

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { LRUCache } from "lru-cache";
-import { Counter, Histogram, type Registry } from "prom-client";
+import type { Registry } from "prom-client";
 import { FeatureError } from "./errors.ts";
+import { FeatureMetrics } from "./metrics.ts";
 import {
   type Decoded,
   decodeVector,
@@ -69,42 +70,6 @@ return result
 
 interface ScriptedRedis extends Redis {
   batonWrite(keys: number, ...args: (string | Buffer)[]): Promise<number[]>;
-}
-
-class FeatureMetrics {
-  readonly reads: Counter<"view" | "status">;
-  readonly writes: Counter<"view" | "result">;
-  readonly errors: Counter<"operation" | "code">;
-  readonly seconds: Histogram<"operation">;
-
-  constructor(registry: Registry) {
-    const registers = [registry];
-    this.reads = new Counter({
-      name: "baton_features_reads_total",
-      help: "Vectors asked for, by what was found",
-      labelNames: ["view", "status"],
-      registers,
-    });
-    this.writes = new Counter({
-      name: "baton_features_writes_total",
-      help: "Vectors offered, by whether they were written or older than what is stored",
-      labelNames: ["view", "result"],
-      registers,
-    });
-    this.errors = new Counter({
-      name: "baton_features_errors_total",
-      help: "Failed commands by code",
-      labelNames: ["operation", "code"],
-      registers,
-    });
-    this.seconds = new Histogram({
-      name: "baton_features_command_seconds",
-      help: "Duration of a read or write of one batch",
-      labelNames: ["operation"],
-      buckets: [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5],
-      registers,
-    });
-  }
 }
 
 /** The feature store: the newest vector of each entity and view version, in Redis. */
