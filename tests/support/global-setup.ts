@@ -1,4 +1,5 @@
 import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { downCluster, upCluster } from "#clusters/local/lifecycle.ts";
 import { clusterFolder, type Ports } from "#clusters/local/state.ts";
@@ -20,6 +21,7 @@ const NAME = "test";
 /** Starts a cluster of its own for the run, from nothing, and leaves nothing behind. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   await wipe();
+  process.env["BATON_IMAGES"] = join(import.meta.dirname, "images.yaml");
   const state = await upCluster(NAME, (line) => console.error(line));
   project.provide("cluster", { name: NAME, folder: state.folder, ports: state.ports });
   return wipe;

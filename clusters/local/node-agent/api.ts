@@ -150,7 +150,8 @@ export class NodeApi {
         apiVersion: "authentication.k8s.io/v1",
         kind: "TokenRequest",
         spec: {
-          audiences: ["https://kubernetes.default.svc"],
+          // The API server's own: a node may ask for what the Pod's volume names, and that names none.
+          audiences: [],
           expirationSeconds: seconds,
           boundObjectRef: { apiVersion: "v1", kind: "Pod", name, uid },
         },
