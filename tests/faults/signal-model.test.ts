@@ -1,0 +1,134 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { MarketData, SCHEMA_HEADER, topics } from "#runtime/contracts/index.ts";
+import { seededRandom } from "#runtime/market/random.ts";
+import {
+  consoleConsumer,
+  startBrokers,
+  startRedis,
+  type TestBrokers,
+  type TestRedis,
+} from "#tests/support/processes.ts";
+import { signalModel, trade } from "#tests/support/signal-model.ts";
+import { waitFor } from "#tests/support/wait.ts";
+
+const TOPIC = "md.crypto.faults";
+const PARTITIONS = 2;
+const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+let brokers: TestBrokers;
+let redis: TestRedis;
+let bus: KafkaBus;
+
+beforeAll(async () => {
+  [brokers, redis] = await Promise.all([startBrokers(1), startRedis()]);
+  bus = new KafkaBus({ brokers: brokers.addresses, clientId: "test" });
+  await (await bus.admin()).ensureTopics([{ name: TOPIC, partitions: PARTITIONS }]);
+});
+afterAll(async () => {
+  await bus.close();
+  await Promise.all([brokers.close(), redis.close()]);
+});
+
+async function send(count: number, from: number): Promise<void> {
+  const producer = await bus.producer();
+  await Promise.all(
+    Array.from({ length: count }, (_, i) =>
+      producer.send({
+        topic: TOPIC,
+        partition: i % PARTITIONS,
+        key: "BTCUSDT",
+        value: Buffer.from(JSON.stringify(trade(from + i))),
+        headers: { [SCHEMA_HEADER]: MarketData.id },
+      }),
+    ),
+  );
+  await producer.close();
+}
+
+const common = () => ({ KAFKA_BROKERS: brokers.addresses.join(), REDIS_URL: redis.url, TOPICS: TOPIC });
+
+describe("signal-model", () => {
+  it("killed again and again in the middle of transactions: every message has exactly one signal, in order", async () => {
+    console.log(`seed ${SEED} (SEED=${SEED} repeats it)`);
+    const random = seededRandom(SEED);
+    const model = await signalModel({ ...common(), DEPLOYMENT: "killed" });
+    const admin = await bus.admin();
+    const total = 20_000;
+    const committed = async () => {
+      const offsets = await admin.committed("killed.r1", TOPIC);
+      return [...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0);
+    };
+    await send(total / 4, 0);
+    model.process.start();
+    const feeding = (async () => {
+      for (let i = 1; i < 4; i++) {
+        await sleep(2_500);
+        await send(total / 4, (i * total) / 4);
+      }
+    })();
+    let kills = 0;
+    for (let before = await committed(); kills < 5; kills++) {
+      // Let it take up work again, then kill it somewhere in it.
+      await waitFor(
+        "progress",
+        async () => (await committed()) > before || (await committed()) >= total,
+        60_000,
+      ).catch(() => {});
+      await sleep(20 + random.uniform() * 400);
+      await model.process.end("SIGKILL");
+      before = await committed();
+      model.process.start();
+      if (before >= total) break;
+    }
+    await feeding;
+    await waitFor("all messages", async () => (await committed()) === total, 60_000);
+    await model.process.end("SIGTERM");
+    expect(kills).toBeGreaterThanOrEqual(3);
+
+    const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), topics.signals("killed"));
+    const offsets = values.map((value) => JSON.parse(value).input as { partition: number; offset: string });
+    const perPartition = Array.from({ length: PARTITIONS }, (_, p) =>
+      offsets.filter((input) => input.partition === p).map((input) => Number(input.offset)),
+    );
+    // One instrument, so one output partition: its order is the order of each input partition.
+    for (const list of perPartition) {
+      expect(list).toEqual(Array.from({ length: total / PARTITIONS }, (_, offset) => offset));
+    }
+  });
+
+  it("holds while Redis is frozen or dead, says so in readiness, and goes on without a gap", async () => {
+    const model = await signalModel({ ...common(), DEPLOYMENT: "held" });
+    model.process.start();
+    const ready = async () => (await fetch(`${model.url}/readyz`)).status;
+    await waitFor("readiness", async () => (await ready()) === 200, 30_000);
+    const admin = await bus.admin();
+    const end = async () =>
+      [...(await admin.offsets(TOPIC)).values()].reduce((sum, { latest }) => sum + Number(latest), 0);
+    const caughtUp = async () => {
+      const offsets = await admin.committed("held.r1", TOPIC);
+      return [...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0) === (await end());
+    };
+    await waitFor("the backlog", caughtUp, 60_000);
+
+    redis.process.signal("SIGSTOP");
+    await waitFor("not ready", async () => (await ready()) === 503, 10_000);
+    await send(1_000, 0);
+    await sleep(500);
+    expect(await caughtUp()).toBe(false);
+    redis.process.signal("SIGCONT");
+    await waitFor("ready", async () => (await ready()) === 200, 10_000);
+    await waitFor("the messages that waited", caughtUp, 30_000);
+
+    await redis.process.end("SIGKILL");
+    await waitFor("not ready", async () => (await ready()) === 503, 10_000);
+    await send(1_000, 0);
+    await redis.start();
+    await waitFor("ready", async () => (await ready()) === 200, 10_000);
+    await waitFor("the messages that waited", caughtUp, 30_000);
+    expect(model.process.running).toBe(true);
+    await model.process.end("SIGTERM");
+    const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), topics.signals("held"));
+    expect(values).toHaveLength(await end());
+  });
+});

@@ -1,0 +1,184 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type BrokerSpec, brokerArgs, connects, kafkaClass, prepareBroker } from "#clusters/local/kafka.ts";
+import { tied } from "#clusters/local/supervisor/supervise.ts";
+import { ensureToolchain, toolPath } from "#clusters/local/toolchain/index.ts";
+import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { waitFor } from "./wait.ts";
+
+/** A process of a test: killed, frozen and started again as the test likes. */
+export class Subject {
+  readonly #command: string;
+  readonly #args: readonly string[];
+  readonly #env: Readonly<Record<string, string>>;
+  #child: ChildProcess | undefined;
+  output = "";
+
+  constructor(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+    this.#command = command;
+    this.#args = args;
+    this.#env = env;
+  }
+
+  start(): void {
+    const [command, args] = tied(this.#command, this.#args);
+    const child = spawn(command, args, {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...this.#env },
+    });
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.on("data", (chunk) => {
+        this.output = (this.output + String(chunk)).slice(-200_000);
+      });
+    }
+    this.#child = child;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  get running(): boolean {
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
+  }
+
+  /** Sends a signal and waits for the end; returns exit code and signal. */
+  async end(
+    signal: NodeJS.Signals = "SIGKILL",
+  ): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+    const child = this.#child;
+    if (child === undefined) return { code: null, signal: null };
+    if (this.running) {
+      const closed = new Promise((resolve) => child.once("exit", resolve));
+      child.kill(signal);
+      await closed;
+    }
+    return { code: child.exitCode, signal: child.signalCode };
+  }
+
+  async ended(): Promise<number | null> {
+    const child = this.#child;
+    if (child !== undefined && this.running) await new Promise((resolve) => child.once("exit", resolve));
+    return child?.exitCode ?? null;
+  }
+}
+
+/** A loopback port that nothing listens on. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
+    });
+  });
+}
+
+export interface TestBrokers {
+  readonly addresses: readonly string[];
+  readonly brokers: readonly Subject[];
+  readonly libs: string;
+  /** Starts a broker and waits until it takes connections. */
+  start(index: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** One broker, or three that are each other's replicas, with fresh disks. */
+export async function startBrokers(count: 1 | 3): Promise<TestBrokers> {
+  const libs = toolPath(await ensureToolchain({ progress: () => {} }), "kafka");
+  const folder = await mkdtemp(join(tmpdir(), "baton-brokers-"));
+  const ports = await Promise.all(
+    Array.from({ length: count }, async () => [await freePort(), await freePort()] as const),
+  );
+  const quorum = ports.map(([, controllerPort], i) => ({ nodeId: i + 1, controllerPort }));
+  const specs: BrokerSpec[] = ports.map(([port, controllerPort], i) => ({
+    nodeId: i + 1,
+    folder: join(folder, `broker-${i + 1}`),
+    port,
+    controllerPort,
+    quorum,
+  }));
+  await Promise.all(specs.map((spec) => prepareBroker(libs, spec)));
+  const brokers = specs.map((spec) => new Subject("java", brokerArgs(libs, spec)));
+  const addresses = specs.map((spec) => `127.0.0.1:${spec.port}`);
+  const start = async (index: number) => {
+    brokers[index]?.start();
+    await waitFor(`broker ${index + 1}`, () => connects(specs[index]?.port ?? 0).then(() => true), 60_000);
+  };
+  await Promise.all(specs.map((_, index) => start(index)));
+  const bus = new KafkaBus({ brokers: addresses, clientId: "setup" });
+  await waitFor("the brokers", () => bus.ping().then(() => true), 60_000);
+  await bus.close();
+  return {
+    addresses,
+    brokers,
+    libs,
+    start,
+    close: async () => {
+      await Promise.all(brokers.map((broker) => broker.end()));
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Every value of a topic as Kafka's own console consumer reads it: a witness that shares no code with ours. */
+export async function consoleConsumer(libs: string, broker: string, topic: string): Promise<string[]> {
+  const values: string[] = [];
+  const config = ["--bootstrap-server", broker, "--topic", topic, "--from-beginning", "--timeout-ms", "6000"];
+  const args = kafkaClass(libs, "org.apache.kafka.tools.consumer.ConsoleConsumer", [
+    ...config,
+    "--isolation-level",
+    "read_committed",
+  ]);
+  const child = spawn("java", args, { stdio: ["ignore", "pipe", "ignore"] });
+  let rest = "";
+  child.stdout.on("data", (chunk) => {
+    const lines = (rest + String(chunk)).split("\n");
+    rest = lines.pop() ?? "";
+    values.push(...lines);
+  });
+  await new Promise((resolve) => child.once("close", resolve));
+  return values;
+}
+
+export interface TestRedis {
+  readonly url: string;
+  readonly process: Subject;
+  start(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A Redis of the test's own, without persistence. */
+export async function startRedis(): Promise<TestRedis> {
+  const server = toolPath(await ensureToolchain({ progress: () => {} }), "redis-server");
+  const port = await freePort();
+  const subject = new Subject(server, [
+    "--bind",
+    "127.0.0.1",
+    "--port",
+    String(port),
+    "--save",
+    "",
+    "--dir",
+    tmpdir(),
+  ]);
+  const start = async () => {
+    subject.start();
+    await waitFor("Redis", () => connects(port).then(() => true));
+  };
+  await start();
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    process: subject,
+    start,
+    close: async () => void (await subject.end()),
+  };
+}
