@@ -102,7 +102,8 @@ export function kafkaClass(
   libs: string,
   mainClass: string,
   args: readonly string[],
-  jvm: readonly string[] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+  // Without a configuration of its own the logger writes to stdout, among a tool's output.
+  jvm: readonly string[] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF"],
 ): string[] {
   return [...jvm, "-cp", join(libs, "*"), mainClass, ...args];
 }

@@ -1,7 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin as KafkaJsAdmin } from "kafkajs";
 import { BusError } from "../errors.ts";
 import { type Admin, DEFAULTS, type TopicSpec } from "../port.ts";
 import { busError } from "./client.ts";
+
+const RETRY_MS = 10_000;
 
 /** Administrative requests; each fails after about ten seconds without a broker. */
 export class KafkaAdmin implements Admin {
@@ -77,11 +80,22 @@ export class KafkaAdmin implements Admin {
     await this.#client.disconnect();
   }
 
+  /** kafkajs leaves some of its own retriable errors to the caller, such as a group's coordinator that moves. */
   async #try<T>(request: () => Promise<T>): Promise<T> {
-    try {
-      return await request();
-    } catch (error) {
-      throw busError(error, "ADMIN_FAILED");
+    const deadline = Date.now() + RETRY_MS;
+    for (;;) {
+      try {
+        return await request();
+      } catch (error) {
+        const wrapped = busError(error, "ADMIN_FAILED");
+        const again =
+          wrapped.code === "ADMIN_FAILED" &&
+          error instanceof Error &&
+          "retriable" in error &&
+          error.retriable;
+        if (!again || Date.now() > deadline) throw wrapped;
+        await sleep(100);
+      }
     }
   }
 }
