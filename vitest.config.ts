@@ -18,6 +18,7 @@ export default defineConfig({
       {
         test: {
           name: "integration",
+          sequence: { groupOrder: 1 },
           include: ["tests/{conformance,integration}/**/*.test.ts"],
           globalSetup: ["tests/support/global-setup.ts"],
           testTimeout: 60_000,
@@ -29,6 +30,7 @@ export default defineConfig({
       {
         test: {
           name: "faults",
+          sequence: { groupOrder: 2 },
           include: ["tests/faults/**/*.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,

@@ -32,6 +32,9 @@ await runService({
     INSTRUMENTS: kinds.list("instruments to decide on; all when absent").optional(),
     PARTITIONS: kinds.integer("partitions of the output topic when it is made", 1, 1000).default(4),
     REPLICAS: kinds.integer("replicas of the output topics when they are made", 1, 7).default(1),
+    SESSION_TIMEOUT_MS: kinds
+      .integer("milliseconds after which a dead worker's partitions go to another", 6_000, 300_000)
+      .default(10_000),
     FEATURE_CACHE_MS: kinds
       .integer("how long features are kept in the process; 0 for not at all", 0, 60_000)
       .default(0),
@@ -79,6 +82,7 @@ await runService({
       group: `${config.DEPLOYMENT}.${config.REVISION}`,
       topics: config.TOPICS,
       from: config.START,
+      sessionTimeoutMs: config.SESSION_TIMEOUT_MS,
       output,
       deadLetters,
       instruments: config.INSTRUMENTS === undefined ? undefined : new Set(config.INSTRUMENTS),

@@ -28,6 +28,7 @@ export interface WorkerOptions {
   readonly topics: readonly string[];
   /** Where to start when the group has never committed. */
   readonly from: "earliest" | "latest";
+  readonly sessionTimeoutMs: number;
   readonly output: string;
   readonly deadLetters: string;
   readonly instruments: ReadonlySet<string> | undefined;
@@ -66,6 +67,7 @@ export class SignalWorker {
       group,
       topics,
       from: "earliest",
+      sessionTimeoutMs: this.#options.sessionTimeoutMs,
       onAssigned: (partition) => this.#takeOver(partition),
       onRevoked: (partition) => this.#letGo(partition),
       onBatch: (batch) => this.#process(batch),

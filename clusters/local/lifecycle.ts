@@ -15,6 +15,7 @@ import {
 } from "./state.ts";
 import type { StatusFile } from "./supervisor/main.ts";
 import { ensureToolchain } from "./toolchain/index.ts";
+import { alive } from "./toolchain/install.ts";
 
 const POLL_MS = 50;
 const UP_TIMEOUT_MS = 120_000;
@@ -76,7 +77,7 @@ export async function downCluster(name: string): Promise<boolean> {
   process.kill(pid, "SIGTERM");
   const deadline = Date.now() + DOWN_TIMEOUT_MS;
   while (Date.now() < deadline) {
-    if ((await supervisorPid(folder)) === undefined) return true;
+    if (!alive(pid)) return true;
     await sleep(POLL_MS);
   }
   // The kernel ends the children with it.

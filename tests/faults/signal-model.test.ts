@@ -52,7 +52,7 @@ describe("signal-model", () => {
   it("killed again and again in the middle of transactions: every message has exactly one signal, in order", async () => {
     console.log(`seed ${SEED} (SEED=${SEED} repeats it)`);
     const random = seededRandom(SEED);
-    const model = await signalModel({ ...common(), DEPLOYMENT: "killed" });
+    const model = await signalModel({ ...common(), DEPLOYMENT: "killed", SESSION_TIMEOUT_MS: "6000" });
     const admin = await bus.admin();
     const total = 20_000;
     const committed = async () => {
