@@ -13,6 +13,7 @@ export class BusMetrics {
   readonly handlerSeconds: Histogram<"topic">;
   readonly errors: Counter<"operation" | "code">;
   readonly bufferedBytes: Gauge<string>;
+  readonly #buffers: (() => number)[] = [];
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -66,10 +67,19 @@ export class BusMetrics {
       labelNames: ["operation", "code"],
       registers,
     });
+    const buffers = this.#buffers;
     this.bufferedBytes = new Gauge({
       name: "baton_bus_buffered_bytes",
       help: "Bytes that wait for acknowledgement in producers",
       registers,
+      collect() {
+        this.set(buffers.reduce((sum, buffered) => sum + buffered(), 0));
+      },
     });
+  }
+
+  /** Adds a producer's buffer to the gauge; it is asked when somebody reads the metrics. */
+  countBuffered(buffered: () => number): void {
+    this.#buffers.push(buffered);
   }
 }

@@ -14,7 +14,7 @@ import { alternate, machine, percentile, show, spread, table } from "./table.ts"
 
 const FEATURES = 50;
 const ENTITIES = 1_000;
-const READS = 5_000;
+const READS = 2_000;
 const RUNS = 5;
 const NOW = Date.now();
 

@@ -8,7 +8,6 @@ export interface BatcherOptions {
   readonly maxBlockMs: number;
   /** Writes records of ONE partition and resolves with the offset of the first. */
   readonly write: (topic: string, partition: number, records: readonly OutRecord[]) => Promise<bigint>;
-  readonly onBuffered: (bytes: number) => void;
 }
 
 interface Pending {
@@ -27,6 +26,8 @@ interface Queue {
   timer: NodeJS.Timeout | undefined;
 }
 
+/** Most records of one request. */
+const BATCH_RECORDS = 1_000;
 /** Bytes that a record's framing adds, roughly. */
 const OVERHEAD = 70;
 
@@ -37,7 +38,8 @@ const OVERHEAD = 70;
  */
 export class PartitionBatcher {
   readonly #options: BatcherOptions;
-  readonly #queues = new Map<string, Queue>();
+  /** By topic and partition. */
+  readonly #queues = new Map<string, Map<number, Queue>>();
   #buffered = 0;
   #unsettled = 0;
   #waiters: { readonly bytes: number; readonly wake: () => void }[] = [];
@@ -47,11 +49,17 @@ export class PartitionBatcher {
     this.#options = options;
   }
 
-  async send(record: OutRecord, partition: number): Promise<Position> {
+  // Not async: this is called once for every record.
+  send(record: OutRecord, partition: number): Promise<Position> {
     const bytes = (record.value?.length ?? 0) + (record.key?.length ?? 0) + OVERHEAD;
-    if (this.#waiters.length > 0 || this.#buffered + bytes > this.#options.bufferBytes)
-      await this.#room(bytes);
-    this.#hold(bytes);
+    if (this.#waiters.length > 0 || this.#buffered + bytes > this.#options.bufferBytes) {
+      return this.#room(bytes).then(() => this.#enqueue(record, partition, bytes));
+    }
+    return this.#enqueue(record, partition, bytes);
+  }
+
+  #enqueue(record: OutRecord, partition: number, bytes: number): Promise<Position> {
+    this.#buffered += bytes;
     this.#unsettled += 1;
     return new Promise((resolve, reject) => {
       const queue = this.#queue(record.topic, partition);
@@ -61,25 +69,37 @@ export class PartitionBatcher {
     });
   }
 
+  /** Bytes that wait for acknowledgement. */
+  get buffered(): number {
+    return this.#buffered;
+  }
+
   /** Resolves when nothing is waiting or in flight. */
   async flush(): Promise<void> {
-    for (const queue of this.#queues.values()) this.#drain(queue);
+    for (const partitions of this.#queues.values()) {
+      for (const queue of partitions.values()) this.#drain(queue);
+    }
     if (this.#unsettled > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   #queue(topic: string, partition: number): Queue {
-    const key = `${topic}/${partition}`;
-    let queue = this.#queues.get(key);
+    let partitions = this.#queues.get(topic);
+    if (partitions === undefined) {
+      partitions = new Map();
+      this.#queues.set(topic, partitions);
+    }
+    let queue = partitions.get(partition);
     if (queue === undefined) {
       queue = { topic, partition, pending: [], bytes: 0, inFlight: false, timer: undefined };
-      this.#queues.set(key, queue);
+      partitions.set(partition, queue);
     }
     return queue;
   }
 
   #schedule(queue: Queue): void {
     if (queue.inFlight) return;
-    if (queue.bytes >= this.#options.batchBytes || this.#options.lingerMs === 0) this.#drain(queue);
+    const full = queue.bytes >= this.#options.batchBytes || queue.pending.length >= BATCH_RECORDS;
+    if (full || this.#options.lingerMs === 0) this.#drain(queue);
     else queue.timer ??= setTimeout(() => this.#drain(queue), this.#options.lingerMs);
   }
 
@@ -107,17 +127,12 @@ export class PartitionBatcher {
   #settle(queue: Queue, batch: readonly Pending[]): void {
     queue.inFlight = false;
     this.#unsettled -= batch.length;
-    this.#hold(-batch.reduce((sum, pending) => sum + pending.bytes, 0));
+    this.#buffered -= batch.reduce((sum, pending) => sum + pending.bytes, 0);
     // What came in meanwhile has waited long enough.
     this.#drain(queue);
     this.#wakeWaiters();
     if (this.#unsettled > 0) return;
     for (const wake of this.#idle.splice(0)) wake();
-  }
-
-  #hold(bytes: number): void {
-    this.#buffered += bytes;
-    this.#options.onBuffered(this.#buffered);
   }
 
   /** Waits, in order of arrival, until there is room. */
@@ -154,7 +169,7 @@ function takeBatch(queue: Queue, limit: number): Pending[] {
   let bytes = 0;
   let count = 0;
   for (const pending of queue.pending) {
-    if (count > 0 && bytes + pending.bytes > limit) break;
+    if (count === BATCH_RECORDS || (count > 0 && bytes + pending.bytes > limit)) break;
     bytes += pending.bytes;
     count += 1;
   }

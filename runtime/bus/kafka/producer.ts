@@ -33,14 +33,21 @@ export class Partitions {
   }
 }
 
-export function toMessage(record: OutRecord, partition: number): Message {
-  return {
-    partition,
-    value: record.value,
-    ...(record.key === undefined ? {} : { key: record.key }),
-    ...(record.headers === undefined ? {} : { headers: record.headers as Record<string, string> }),
-    ...(record.timestamp === undefined ? {} : { timestamp: String(record.timestamp) }),
-  };
+function toMessage(record: OutRecord, partition: number): Message {
+  const message: Message = { partition, value: record.value };
+  if (record.key !== undefined) message.key = record.key;
+  if (record.headers !== undefined) message.headers = record.headers as Record<string, string>;
+  if (record.timestamp !== undefined) message.timestamp = String(record.timestamp);
+  return message;
+}
+
+/**
+ * The messages of one request to one partition. kafkajs groups them by partition with a `reduce` that copies its list
+ * for every message: a fifth of all time with 1,000 of them. Ours need no grouping, so theirs answers at once.
+ */
+export function toMessages(records: readonly OutRecord[], partition: number): Message[] {
+  const messages = records.map((record) => toMessage(record, partition));
+  return Object.defineProperty(messages, "reduce", { value: () => ({ [partition]: messages }) });
 }
 
 export function checkSize(record: OutRecord): void {
@@ -82,19 +89,14 @@ export class KafkaProducer implements Producer {
     this.#metrics = metrics;
     this.#partitions = new Partitions(count);
     const wanted = options.compression ?? "none";
-    let buffered = 0;
     this.#batcher = new PartitionBatcher({
       lingerMs: options.lingerMs ?? DEFAULTS.lingerMs,
       batchBytes: options.batchBytes ?? DEFAULTS.batchBytes,
       bufferBytes: options.bufferBytes ?? DEFAULTS.bufferBytes,
       maxBlockMs: options.maxBlockMs ?? DEFAULTS.maxBlockMs,
-      onBuffered: (bytes) => {
-        metrics.bufferedBytes.inc(bytes - buffered);
-        buffered = bytes;
-      },
       write: async (topic, partition, records) => {
         const end = metrics.sendSeconds.startTimer({ topic });
-        const messages = records.map((record) => toMessage(record, partition));
+        const messages = toMessages(records, partition);
         const bytes = valueBytes(records);
         const compression = compressionFor(wanted, bytes);
         try {
@@ -109,18 +111,25 @@ export class KafkaProducer implements Producer {
         }
       },
     });
+    metrics.countBuffered(() => this.#batcher.buffered);
   }
 
-  async send(record: OutRecord): Promise<Position> {
-    if (this.#closed) throw this.#counted(new BusError("CLOSED", "producer"));
+  // Not async, and no promise but the batcher's: this is called once for every record.
+  send(record: OutRecord): Promise<Position> {
+    if (this.#closed) return Promise.reject(this.#counted(new BusError("CLOSED", "producer")));
     try {
       checkSize(record);
-      const partition = this.#partitions.choose(record);
-      return await this.#batcher.send(record, typeof partition === "number" ? partition : await partition);
     } catch (error) {
-      if (error instanceof BusError && error.code === "DELIVERY_FAILED") throw error;
-      throw this.#counted(busError(error, "DELIVERY_FAILED"));
+      return Promise.reject(this.#counted(busError(error, "DELIVERY_FAILED")));
     }
+    const partition = this.#partitions.choose(record);
+    if (typeof partition === "number") return this.#batcher.send(record, partition);
+    return partition.then(
+      (chosen) => this.#batcher.send(record, chosen),
+      (error: unknown) => {
+        throw this.#counted(busError(error, "DELIVERY_FAILED"));
+      },
+    );
   }
 
   flush(): Promise<void> {

@@ -3,7 +3,7 @@ import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import type { OutRecord, ProducerOptions, Transaction, TransactionalProducer } from "../port.ts";
 import { busError, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
-import { checkSize, type PartitionCount, Partitions, toMessage } from "./producer.ts";
+import { checkSize, type PartitionCount, Partitions, toMessages } from "./producer.ts";
 
 /** An open transaction of a dead process blocks readers for this long. */
 const TRANSACTION_TIMEOUT_MS = 15_000;
@@ -81,7 +81,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
             topic,
             acks: -1,
             compression: compressionFor(this.#compression, valueBytes(records)),
-            messages: records.map((record) => toMessage(record, partition)),
+            messages: toMessages(records, partition),
           }),
         ),
       );
