@@ -98,13 +98,14 @@ for (const compression of ["none", "zstd"] as const) {
 }
 
 const full = await newTopic();
-await worker("produce-bus", full, [COUNT, "none"]);
+const CONSUMED = 3 * COUNT;
+await worker("produce-bus", full, [CONSUMED, "none"]);
 report(
-  `Consuming ${COUNT} records, ${RUNS} runs (joining the group included)`,
+  `Consuming ${CONSUMED} records, ${RUNS} runs (joining the group included)`,
   await alternate<Speed>(
     {
-      bus: () => worker("consume-bus", full, [COUNT]),
-      "raw kafkajs": () => worker("consume-raw", full, [COUNT]),
+      bus: () => worker("consume-bus", full, [CONSUMED]),
+      "raw kafkajs": () => worker("consume-raw", full, [CONSUMED]),
     },
     RUNS,
   ),

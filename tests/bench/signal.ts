@@ -66,7 +66,10 @@ for (let run = 0; run < RUNS; run++) {
     return [...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0);
   };
   model.process.start();
-  await waitFor("the first signals", async () => (await done()) > 0, 60_000);
+  await waitFor("the first signals", async () => (await done()) > 0, 60_000).catch((error: unknown) => {
+    console.error(model.process.output);
+    throw error;
+  });
   const from = await done();
   const started = performance.now();
   while ((await done()) < COUNT) await sleep(20);

@@ -287,6 +287,16 @@ export function busConformance(name: string, open: () => Bus): void {
       expect(await admin.committed(group, topic)).toEqual(new Map([[2, 3n]]));
     });
 
+    it("commits a transaction that is larger than any one request may be, in order", async () => {
+      const producer = await bus.transactionalProducer(`tx-${randomUUID()}`);
+      const filler = "x".repeat(2_000);
+      const records = Array.from({ length: 1_500 }, (_, i) => record(`${i} ${filler}`, { partition: 0 }));
+      await producer.commit({ records });
+      const { records: read } = await collect();
+      await waitFor("1,500 records", () => read.length === 1_500);
+      expect(read.map((entry) => Number.parseInt(String(entry.value), 10))).toEqual(records.map((_, i) => i));
+    });
+
     it("fences the older of two producers with one transactional id", async () => {
       const id = `tx-${randomUUID()}`;
       const zombie = await bus.transactionalProducer(id);

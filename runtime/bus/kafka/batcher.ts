@@ -1,5 +1,6 @@
 import { BusError } from "../errors.ts";
 import type { OutRecord, Position } from "../port.ts";
+import { recordBytes } from "./size.ts";
 
 export interface BatcherOptions {
   readonly lingerMs: number;
@@ -28,8 +29,6 @@ interface Queue {
 
 /** Most records of one request. */
 const BATCH_RECORDS = 1_000;
-/** Bytes that a record's framing adds, roughly. */
-const OVERHEAD = 70;
 
 /**
  * One queue a partition, one request in flight a queue, one partition a request. That is what keeps order, and
@@ -51,7 +50,7 @@ export class PartitionBatcher {
 
   // Not async: this is called once for every record.
   send(record: OutRecord, partition: number): Promise<Position> {
-    const bytes = (record.value?.length ?? 0) + (record.key?.length ?? 0) + OVERHEAD;
+    const bytes = recordBytes(record);
     if (this.#waiters.length > 0 || this.#buffered + bytes > this.#options.bufferBytes) {
       return this.#room(bytes).then(() => this.#enqueue(record, partition, bytes));
     }

@@ -4,9 +4,12 @@ import type { BusMetrics } from "../metrics.ts";
 import type { OutRecord, ProducerOptions, Transaction, TransactionalProducer } from "../port.ts";
 import { busError, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
 import { checkSize, type PartitionCount, Partitions, toMessages } from "./producer.ts";
+import { chunks } from "./size.ts";
 
 /** An open transaction of a dead process blocks readers for this long. */
 const TRANSACTION_TIMEOUT_MS = 15_000;
+/** Most bytes of one request; brokers take 1 MiB by default. */
+const REQUEST_BYTES = 512 * 1024;
 
 /** One transaction at a time under one id; any error ends the producer. */
 export class KafkaTransactionalProducer implements TransactionalProducer {
@@ -76,14 +79,13 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
       const open = await this.#client.transaction();
       // After a failed send there must be no commit: kafkajs resolves it although nothing was written.
       await Promise.all(
-        groups.map(({ topic, partition, records }) =>
-          open.send({
-            topic,
-            acks: -1,
-            compression: compressionFor(this.#compression, valueBytes(records)),
-            messages: toMessages(records, partition),
-          }),
-        ),
+        groups.map(async ({ topic, partition, records }) => {
+          // One request in flight a partition, and none larger than a broker takes.
+          for (const chunk of chunks(records, REQUEST_BYTES)) {
+            const compression = compressionFor(this.#compression, valueBytes(chunk));
+            await open.send({ topic, acks: -1, compression, messages: toMessages(chunk, partition) });
+          }
+        }),
       );
       if (transaction.offsets !== undefined) {
         const topics = new Map<string, { partition: number; offset: string }[]>();
