@@ -32,7 +32,7 @@ export default defineConfig({
           name: "faults",
           sequence: { groupOrder: 2 },
           include: ["tests/faults/**/*.test.ts"],
-          testTimeout: 120_000,
+          testTimeout: 240_000,
           hookTimeout: 120_000,
           fileParallelism: false,
         },

@@ -116,7 +116,7 @@ describe("three brokers, killed in turn", () => {
    * The client library as one would use it: requests over every partition, several at once. That is the bus without
    * its rule of one partition a request.
    */
-  async function produceRaw() {
+  async function produceRaw(first: number) {
     const kafka = new kafkajs.Kafka({
       brokers: [...brokers.addresses],
       logLevel: kafkajs.logLevel.NOTHING,
@@ -125,7 +125,7 @@ describe("three brokers, killed in turn", () => {
     const producer = kafka.producer({ idempotent: true });
     await producer.connect();
     const acknowledged = new Set<string>();
-    let next = 0;
+    let next = first;
     let running = true;
     const loops = Array.from({ length: 4 }, async () => {
       while (running) {
@@ -144,7 +144,19 @@ describe("three brokers, killed in turn", () => {
       await Promise.all(loops);
       await producer.disconnect();
     };
-    return { acknowledged, stop };
+    return { acknowledged, stop, next: () => next };
+  }
+
+  async function killInTurn(progress: () => number): Promise<void> {
+    for (let kill = 0; kill < KILLS; kill++) {
+      await brokers.brokers[kill]?.end("SIGKILL");
+      await sleep(3_000);
+      await brokers.start(kill);
+      const before = progress();
+      await waitFor(`progress after kill ${kill + 1}`, () => progress() > before + 2_000, 60_000);
+      // The broker has to be back in sync before the next one goes.
+      await sleep(4_000);
+    }
   }
 
   it("lose and double nothing through the bus; without the rule of one partition a request they do lose", async () => {
@@ -156,32 +168,25 @@ describe("three brokers, killed in turn", () => {
       (value, key) => producer.send({ topic: TOPIC, key, value: Buffer.from(value) }),
       3_000,
     );
-    const raw = await produceRaw();
-    await sleep(2_000);
-    for (let kill = 0; kill < KILLS; kill++) {
-      await brokers.brokers[kill]?.end("SIGKILL");
-      await sleep(3_000);
-      await brokers.start(kill);
-      const before = source.acknowledged.size;
-      await waitFor(
-        `progress after kill ${kill + 1}`,
-        () => source.acknowledged.size > before + 2_000,
-        60_000,
-      );
-      // The broker has to be back in sync before the next one goes.
-      await sleep(4_000);
+    const raw = new Set<string>();
+    let theirs: Verdict = { lost: 0, doubled: 0 };
+    let next = 0;
+    // What is lost depends on where a leader goes; one round has always been enough, three leave nothing to luck.
+    for (let round = 0; round < 3 && theirs.lost === 0; round++) {
+      const run = await produceRaw(next);
+      await sleep(2_000);
+      await killInTurn(() => source.acknowledged.size);
+      await run.stop();
+      next = run.next();
+      for (const value of run.acknowledged) raw.add(value);
+      theirs = await verdict(RAW_TOPIC, raw);
     }
-    await Promise.all([source.stop(), raw.stop()]);
+    await source.stop();
     expect(source.errors).toEqual([]);
     expect(source.acknowledged.size).toBe(source.count());
-    const [ours, theirs] = await Promise.all([
-      verdict(TOPIC, source.acknowledged),
-      verdict(RAW_TOPIC, raw.acknowledged),
-    ]);
+    const ours = await verdict(TOPIC, source.acknowledged);
     console.log(`bus: ${source.acknowledged.size} acknowledged, ${ours.lost} lost, ${ours.doubled} doubled`);
-    console.log(
-      `without the rule: ${raw.acknowledged.size} acknowledged, ${theirs.lost} lost, ${theirs.doubled} doubled`,
-    );
+    console.log(`without the rule: ${raw.size} acknowledged, ${theirs.lost} lost, ${theirs.doubled} doubled`);
     expect(ours).toEqual({ lost: 0, doubled: 0 });
     expect(theirs.lost).toBeGreaterThan(0);
     await bus.close();

@@ -54,14 +54,14 @@ export interface KafkaConfig {
   readonly clientId: string;
 }
 
-export function createKafka(config: KafkaConfig): Kafka {
+export function createKafka(config: KafkaConfig, retry: RetryOptions = RETRY_FOR_EVER): Kafka {
   return new kafkajs.Kafka({
     brokers: [...config.brokers],
     clientId: config.clientId,
     connectionTimeout: 3_000,
     requestTimeout: 15_000,
     enforceRequestTimeout: true,
-    retry: RETRY_FOR_EVER,
+    retry,
     // Its own lines repeat what our errors and metrics say.
     logLevel: kafkajs.logLevel.NOTHING,
   });

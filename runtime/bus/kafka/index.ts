@@ -23,10 +23,13 @@ import { KafkaTransactionalProducer } from "./transactional.ts";
 const METADATA_MS = 30_000;
 /** A consumer waits for its topics to be made. */
 const TOPIC_WAIT_MS = 30_000;
+const PING_MS = 2_000;
 
 /** The bus over a Kafka cluster. */
 export class KafkaBus implements Bus {
   readonly #kafka: Kafka;
+  /** Its connections are given up after some seconds; those of producers and consumers never. */
+  readonly #adminKafka: Kafka;
   readonly #metrics: BusMetrics;
   readonly #counts = new Map<string, { readonly at: number; readonly count: number }>();
   readonly #lookUps = new Map<string, Promise<number>>();
@@ -35,6 +38,7 @@ export class KafkaBus implements Bus {
 
   constructor(config: KafkaConfig, registry: Registry = new Registry()) {
     this.#kafka = createKafka(config);
+    this.#adminKafka = createKafka(config, RETRY_BRIEFLY);
     this.#metrics = new BusMetrics(registry);
   }
 
@@ -65,7 +69,7 @@ export class KafkaBus implements Bus {
 
   admin(): Promise<KafkaAdmin> {
     this.#admin ??= (async () => {
-      const client = this.#kafka.admin({ retry: RETRY_BRIEFLY });
+      const client = this.#adminKafka.admin({ retry: RETRY_BRIEFLY });
       await client.connect();
       return new KafkaAdmin(client);
     })().catch((error: unknown) => {
@@ -76,15 +80,13 @@ export class KafkaBus implements Bus {
   }
 
   async ping(): Promise<void> {
-    const admin = await this.admin();
-    const answer = admin.topics();
+    const answer = this.admin().then((admin) => admin.topics());
     answer.catch(() => {});
-    await Promise.race([
-      answer,
-      sleep(2_000, undefined, { ref: false }).then(() => {
-        throw new BusError("BROKER_UNAVAILABLE", "no answer in 2 s");
-      }),
-    ]);
+    const timer = new AbortController();
+    const late = sleep(PING_MS, undefined, { signal: timer.signal }).then(() => {
+      throw new BusError("BROKER_UNAVAILABLE", `no answer in ${PING_MS / 1000} s`);
+    });
+    await Promise.race([answer, late]).finally(() => timer.abort());
   }
 
   async close(): Promise<void> {
