@@ -8,7 +8,9 @@ import { waitFor } from "#tests/support/wait.ts";
 
 const url = `redis://127.0.0.1:${inject("cluster").ports.redis}`;
 const registry = new Registry();
-const store = new FeatureStore({ url, registry });
+// Time limits have tests of their own; here a busy machine must not be an error.
+const timeoutMs = 5_000;
+const store = new FeatureStore({ url, registry, timeoutMs });
 const redis = new Redis(url);
 
 beforeAll(() => store.connect());
@@ -130,6 +132,7 @@ describe("feature store", () => {
     const cached = new FeatureStore({
       url,
       registry: new Registry(),
+      timeoutMs,
       cache: { maxEntries: 100, maxAgeMs: 60_000 },
     });
     await cached.connect();

@@ -1,11 +1,14 @@
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { Sha256 } from "@aws-crypto/sha256-js";
+import { SignatureV4 } from "@smithy/signature-v4";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { exec } from "#clusters/local/toolchain/exec.ts";
+import { fetchBytes } from "#runtime/model/fetch.ts";
 import { digestOf, loadModel, type ModelManifest } from "#runtime/model/index.ts";
 import { goldenRows } from "#runtime/model/manifest.ts";
 import { onnxEngine } from "#runtime/model/onnx.ts";
@@ -24,8 +27,13 @@ beforeAll(async () => {
   const engine = await onnxEngine(manifest, await readFile(join(source, "model.onnx")));
   server = createServer((request, response) => {
     void (async () => {
+      if (request.url?.startsWith("/models/") && !(await signedByAws(request))) {
+        response.statusCode = 403;
+        response.end();
+        return;
+      }
       if (request.method === "GET") {
-        const bytes = await readFile(join(source, request.url?.slice(1) ?? "")).catch(() => undefined);
+        const bytes = await readFile(join(source, basename(request.url ?? ""))).catch(() => undefined);
         response.statusCode = bytes === undefined ? 404 : 200;
         response.end(bytes);
         return;
@@ -57,6 +65,42 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
+const KEYS = {
+  AWS_ACCESS_KEY_ID: "test-access",
+  AWS_SECRET_ACCESS_KEY: "test-secret",
+  AWS_REGION: "eu-west-1",
+};
+
+/** Whether a request bears the signature that Amazon's own signer makes for it: our client's is another library. */
+async function signedByAws(request: IncomingMessage): Promise<boolean> {
+  const authorization = request.headers.authorization ?? "";
+  const names = /SignedHeaders=([^,]+)/.exec(authorization)?.[1]?.split(";") ?? [];
+  const date = String(request.headers["x-amz-date"]);
+  const time = date.replace(/^(....)(..)(..T..)(..)/, "$1-$2-$3:$4:");
+  const signer = new SignatureV4({
+    service: "s3",
+    region: KEYS.AWS_REGION,
+    credentials: { accessKeyId: KEYS.AWS_ACCESS_KEY_ID, secretAccessKey: KEYS.AWS_SECRET_ACCESS_KEY },
+    sha256: Sha256,
+    uriEscapePath: false,
+  });
+  const expected = await signer.sign(
+    {
+      method: "GET",
+      protocol: "http:",
+      hostname: "127.0.0.1",
+      path: request.url ?? "",
+      headers: Object.fromEntries(names.map((name) => [name, String(request.headers[name])])),
+    },
+    { signingDate: new Date(time) },
+  );
+  const signature = (text: string | undefined) => /Signature=([0-9a-f]{64})/.exec(text ?? "")?.[1];
+  return (
+    signature(authorization) !== undefined &&
+    signature(authorization) === signature(expected.headers["authorization"])
+  );
+}
+
 const released = async () => digestOf(await readFile(join(source, "model.json")));
 const load = async (uri: string, extra: { digest?: string; server?: string } = {}) =>
   loadModel({ uri, digest: await released(), registry: new Registry(), ...extra });
@@ -85,6 +129,17 @@ describe("loading a model", () => {
     for (const [row, mu] of golden.outputs.mu.entries()) expect(answers.mu[row]).toBeCloseTo(mu, 6);
     await model.verify();
     await model.close();
+  });
+
+  it("works from S3 with requests signed as Amazon signs them, and not with another secret", async () => {
+    const env = { ...KEYS, AWS_ENDPOINT_URL_S3: base };
+    const bytes = await fetchBytes("s3://models/momentum/1.0.0/model.json", env);
+    expect(digestOf(bytes)).toBe(await released());
+    const wrong = fetchBytes("s3://models/momentum/1.0.0/model.json", {
+      ...env,
+      AWS_SECRET_ACCESS_KEY: "another",
+    });
+    await expect(wrong).rejects.toThrow(/HTTP 403/);
   });
 
   it("answers one row and many rows alike", async () => {

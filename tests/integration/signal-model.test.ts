@@ -22,7 +22,11 @@ const { ports } = inject("cluster");
 const brokers = [`127.0.0.1:${ports.kafka}`];
 const bus = new KafkaBus({ brokers, clientId: "test" });
 const topic = `md.crypto.t${randomUUID().slice(0, 8)}`;
-const store = new FeatureStore({ url: `redis://127.0.0.1:${ports.redis}`, registry: new Registry() });
+const store = new FeatureStore({
+  url: `redis://127.0.0.1:${ports.redis}`,
+  registry: new Registry(),
+  timeoutMs: 5_000,
+});
 let model: SignalModelProcess;
 const signals: Signal[] = [];
 const signalRecords: InRecord[] = [];
