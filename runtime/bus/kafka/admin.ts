@@ -21,7 +21,7 @@ export class KafkaAdmin implements Admin {
       if (missing.length === 0) return;
       await this.#client
         .createTopics({
-          waitForLeaders: true,
+          waitForLeaders: false,
           topics: missing.map((topic) => ({
             topic: topic.name,
             numPartitions: topic.partitions,
@@ -36,7 +36,25 @@ export class KafkaAdmin implements Admin {
           // Somebody else was quicker.
           if (!isAlreadyThere(error)) throw error;
         });
+      await this.#untilLed(missing.map((topic) => topic.name));
     });
+  }
+
+  /** Not kafkajs's own wait: it ends on a broker that has not heard of the topic yet. */
+  async #untilLed(topics: readonly string[]): Promise<void> {
+    const deadline = Date.now() + RETRY_MS;
+    for (;;) {
+      const led = await this.#client.fetchTopicMetadata({ topics: [...topics] }).then(
+        (found) =>
+          found.topics.every((topic) => topic.partitions.every((partition) => partition.leader >= 0)),
+        (error: unknown) => {
+          if (Date.now() > deadline) throw error;
+          return false;
+        },
+      );
+      if (led) return;
+      await sleep(50);
+    }
   }
 
   topics(): Promise<readonly string[]> {
