@@ -161,7 +161,7 @@ export interface ProducerOptions {
   readonly compression?: "none" | "gzip" | "snappy" | "zstd";
   /** Milliseconds that a record waits for company. Default 5. */
   readonly lingerMs?: number;
-  /** Most bytes of one request to a partition. Default 256 KiB. */
+  /** Most bytes of one request to a partition. Default 128 KiB. */
   readonly batchBytes?: number;
   /** Most bytes waiting for acknowledgement; `send` waits beyond. Default 32 MiB. */
   readonly bufferBytes?: number;
@@ -171,7 +171,7 @@ export interface ProducerOptions {
 
 export const DEFAULTS = {
   lingerMs: 5,
-  batchBytes: 256 * 1024,
+  batchBytes: 128 * 1024,
   bufferBytes: 32 * 1024 * 1024,
   maxBlockMs: 60_000,
   /** Largest value that may be sent: Kafka's default for a batch, 1 MiB, less 16 KiB for key, headers and framing. */
