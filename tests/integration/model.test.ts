@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -116,6 +116,22 @@ async function altered(
   await writeFile(join(path, "model.json"), text);
   return { uri: `file://${path}/model.json`, digest: digestOf(Buffer.from(text)) };
 }
+
+it("sends no usage data: the runtime neither logs nor queues any in a process of its own", async () => {
+  const home = await mkdtemp(join(folder, "home-"));
+  const script = `
+    const { onnxEngine } = await import("#runtime/model/onnx.ts");
+    const { readFileSync } = await import("node:fs");
+    const manifest = JSON.parse(readFileSync("${source}/model.json", "utf8"));
+    const engine = await onnxEngine(manifest, readFileSync("${source}/model.onnx"));
+    await engine.run(new Float32Array(manifest.featureView.features.length), 1);
+    await engine.close();`;
+  const env = { ...process.env, HOME: home, TMPDIR: home, XDG_CACHE_HOME: home };
+  const result = await exec(process.execPath, ["--input-type=module", "-e", script], { cwd: root, env });
+  expect(result).toMatchObject({ code: 0 });
+  // With usage data on, it keeps a log and a queue there from the first session on.
+  expect(await readdir(home)).toEqual([]);
+});
 
 describe("loading a model", () => {
   it.each([
