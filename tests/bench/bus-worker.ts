@@ -48,14 +48,14 @@ async function produceBus(count: number, compression: "none" | "zstd"): Promise<
       producer.send({ topic, value: values[i % 1_000] as Buffer, partition: i % PARTITIONS }).then(
         () => {
           open -= 1;
-          if (open < 15_000) wake();
+          if (open < 9_000) wake();
         },
         (error: unknown) => {
           failed = error;
         },
       );
       if (failed !== undefined) throw failed;
-      if (open >= 20_000) {
+      if (open >= 10_000) {
         await new Promise<void>((resolve) => {
           wake = resolve;
         });
