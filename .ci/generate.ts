@@ -1,8 +1,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { renderManifests } from "#charts/render.ts";
+import { CONTRACTS } from "#runtime/contracts/all.ts";
 import { jsonSchema } from "#runtime/contracts/contract.ts";
-import { CONTRACTS } from "#runtime/contracts/messages.ts";
 import { referencePages } from "./reference.ts";
 
 // Writes every generated file that is committed; with --check writes nothing and fails when one is out of date.

@@ -2,13 +2,15 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { Registry } from "prom-client";
 import { REJECT_CODES } from "#apps/signal-model/decide.ts";
-import { workerMetrics } from "#apps/signal-model/metrics.ts";
+import { deciderMetrics } from "#apps/signal-model/metrics.ts";
 import { BUS_ERROR_CODES } from "#runtime/bus/errors.ts";
 import { BusMetrics } from "#runtime/bus/metrics.ts";
+import { CONTRACTS } from "#runtime/contracts/all.ts";
 import { DECODE_CODES, jsonSchema } from "#runtime/contracts/contract.ts";
-import { CONTRACTS } from "#runtime/contracts/messages.ts";
 import { FEATURE_ERROR_CODES } from "#runtime/features/errors.ts";
 import { FeatureMetrics } from "#runtime/features/metrics.ts";
+import { HANDOVER_ERROR_CODES } from "#runtime/handover/errors.ts";
+import { handoverMetrics } from "#runtime/handover/metrics.ts";
 import { MODEL_ERROR_CODES } from "#runtime/model/errors.ts";
 import { modelMetrics } from "#runtime/model/metrics.ts";
 
@@ -91,6 +93,7 @@ function errorsPage(): string {
     table("Bus", BUS_ERROR_CODES),
     table("Messages (also reasons of dead letters)", DECODE_CODES),
     table("Signal model: further reasons of dead letters", REJECT_CODES),
+    table("Hand-over", HANDOVER_ERROR_CODES),
     table("Feature store", FEATURE_ERROR_CODES),
     table("Models", MODEL_ERROR_CODES),
   ];
@@ -102,7 +105,8 @@ function metricsPage(): string {
   new BusMetrics(registry);
   new FeatureMetrics(registry);
   modelMetrics(registry);
-  workerMetrics(registry);
+  deciderMetrics(registry);
+  handoverMetrics(registry);
   const rows = registry
     .getMetricsAsArray()
     .map((metric) => {

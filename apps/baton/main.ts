@@ -1,7 +1,8 @@
 import { Command } from "commander";
-import { type DeadLetter, parseDeadLetter, readToEnd, replayDeadLetters } from "#runtime/bus/dead-letters.ts";
+import { type DeadLetter, parseDeadLetter, replayDeadLetters } from "#runtime/bus/dead-letters.ts";
 import { BusError } from "#runtime/bus/errors.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { readToEnd } from "#runtime/bus/read.ts";
 import { topics } from "#runtime/contracts/index.ts";
 
 // The command line for people and scripts. Exit codes: 0 done, 1 failed.

@@ -1,12 +1,14 @@
 import * as z from "zod";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { kinds } from "#runtime/config/index.ts";
-import { topics } from "#runtime/contracts/index.ts";
 import { FeatureStore } from "#runtime/features/index.ts";
+import { redisHaltCache } from "#runtime/handover/halt.ts";
+import { ensureDeploymentTopics } from "#runtime/handover/ledger.ts";
+import { DecisionWorker } from "#runtime/handover/worker.ts";
 import { TICKS_VIEW } from "#runtime/market/ticks.ts";
 import { loadModel } from "#runtime/model/index.ts";
 import { runService } from "#runtime/service/index.ts";
-import { SignalWorker } from "./worker.ts";
+import { SignalDecider } from "./decider.ts";
 
 const QUIET_MS = 15_000;
 
@@ -61,34 +63,36 @@ await runService({
         : {}),
     });
     const bus = new KafkaBus({ brokers: config.KAFKA_BROKERS, clientId: "signal-model" }, registry);
-    const output = topics.signals(config.DEPLOYMENT);
-    const deadLetters = topics.deadLetters(config.DEPLOYMENT);
+    const { DEPLOYMENT: deployment, REVISION: revision } = config;
     const { PARTITIONS: partitions, REPLICAS: replicas } = config;
-    const admin = await bus.admin();
-    await admin.ensureTopics([
-      { name: output, partitions, replicas },
-      { name: deadLetters, partitions: 1, replicas },
-    ]);
-    const worker = new SignalWorker({
-      bus,
+    await ensureDeploymentTopics(bus, deployment, { partitions, replicas });
+    const decider = new SignalDecider({
       features: store.view(TICKS_VIEW),
       model,
       identity: {
-        deployment: config.DEPLOYMENT,
-        revision: config.REVISION,
+        deployment,
+        revision,
         model: { name: manifest.name, version: manifest.version, digest: model.digest },
         horizonMs: manifest.horizonMs,
       },
-      group: `${config.DEPLOYMENT}.${config.REVISION}`,
-      topics: config.TOPICS,
-      from: config.START,
-      sessionTimeoutMs: config.SESSION_TIMEOUT_MS,
-      output,
-      deadLetters,
       instruments: config.INSTRUMENTS === undefined ? undefined : new Set(config.INSTRUMENTS),
       registry,
       log,
       tracer,
+    });
+    const worker = new DecisionWorker({
+      bus,
+      deployment,
+      revision,
+      modelDigest: model.digest,
+      topics: config.TOPICS,
+      from: config.START,
+      sessionTimeoutMs: config.SESSION_TIMEOUT_MS,
+      haltCache: redisHaltCache(config.REDIS_URL, deployment),
+      decide: (batch) => decider.decide(batch),
+      onCommitted: (_, decided) => decider.committed(decided),
+      registry,
+      log,
       fatal,
     });
     await worker.start();
@@ -104,6 +108,7 @@ await runService({
     });
     return {
       stop: async () => {
+        decider.stop();
         await worker.stop();
         await bus.close();
         await store.close();

@@ -1,7 +1,7 @@
 import { Counter, Histogram, type Registry } from "prom-client";
 
-/** Metrics of the signal model's worker. */
-export function workerMetrics(registry: Registry) {
+/** Metrics of the signal model. */
+export function deciderMetrics(registry: Registry) {
   const registers = [registry];
   return {
     signals: new Counter({ name: "baton_signals_total", help: "Signals committed", registers }),

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Bus, InRecord, OutRecord, TopicPartition } from "./port.ts";
+import { readToEnd } from "./read.ts";
 
 /** A value longer than this is cut in the dead letter; the original can be read at its place. */
 export const MAX_DEAD_VALUE = 256 * 1024;
@@ -103,8 +104,9 @@ export function parseDeadLetter(record: InRecord): DeadLetter | undefined {
 export function replayRecord(letter: DeadLetter): OutRecord | undefined {
   if (letter.truncatedFrom !== undefined) return undefined;
   const { record } = letter;
+  // What we said about the record is not the record's; its schema is.
   const headers = Object.fromEntries(
-    Object.entries(record.headers).filter(([name]) => !name.startsWith(PREFIX)),
+    Object.entries(record.headers).filter(([name]) => !name.startsWith("baton-") || name === "baton-schema"),
   );
   return {
     topic: letter.topic,
@@ -114,51 +116,6 @@ export function replayRecord(letter: DeadLetter): OutRecord | undefined {
     headers: { ...headers, [REPLAYS_HEADER]: String(letter.attempts) },
   };
 }
-
-/** Calls back with every record of a topic up to its present end, partition by partition in order. */
-export async function readToEnd(
-  bus: Bus,
-  topic: string,
-  onRecord: (record: InRecord) => void | Promise<void>,
-): Promise<void> {
-  const admin = await bus.admin();
-  const offsets = await admin.offsets(topic);
-  const left = new Map(
-    [...offsets].filter(([, { earliest, latest }]) => latest > earliest).map(([p, o]) => [p, o.latest]),
-  );
-  if (left.size === 0) return;
-  const consumed = (partition: number, next: bigint) => {
-    if (next >= (left.get(partition) ?? 0n)) left.delete(partition);
-  };
-  let finish: (error?: Error) => void = () => {};
-  const done = new Promise<void>((resolve, reject) => {
-    finish = (error) => (error === undefined ? resolve() : reject(error));
-  });
-  // The end of a partition may be a transaction's marker, which is never handed out: quiet is an end as well.
-  let quiet = setTimeout(() => finish(), QUIET_MS * 5);
-  const consumer = await bus.consumer({
-    topics: [topic],
-    from: "earliest",
-    onFatal: (error) => finish(error),
-    onBatch: async (batch) => {
-      clearTimeout(quiet);
-      for (const record of batch.records) {
-        if (record.offset < (offsets.get(batch.partition)?.latest ?? 0n)) await onRecord(record);
-      }
-      consumed(batch.partition, (batch.records.at(-1)?.offset ?? 0n) + 1n);
-      if (left.size === 0) finish();
-      quiet = setTimeout(() => finish(), QUIET_MS);
-    },
-  });
-  try {
-    await done;
-  } finally {
-    clearTimeout(quiet);
-    await consumer.close();
-  }
-}
-
-const QUIET_MS = 2_000;
 
 export interface ReplayOptions {
   /** Only letters with this code. */

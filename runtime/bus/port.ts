@@ -109,6 +109,11 @@ export interface Consumer {
   assignment(): readonly TopicPartition[];
   pause(partitions: readonly TopicPartition[]): void;
   resume(partitions: readonly TopicPartition[]): void;
+  /**
+   * Next offset that this consumer has not finished with, behind markers of transactions, which are never handed
+   * out. undefined while it does not have the partition or has read nothing of it.
+   */
+  position(partition: TopicPartition): bigint | undefined;
   /** Reads on from an offset of an assigned partition. */
   seek(position: Position): void;
   /** Milliseconds since 1970 of the latest answer from a broker. For readiness checks. */
@@ -134,10 +139,12 @@ export interface Admin {
   ensureTopics(topics: readonly TopicSpec[]): Promise<void>;
   topics(): Promise<readonly string[]>;
   partitions(topic: string): Promise<number>;
-  /** First and next offset of each partition. */
+  /** First offset of each partition, and the next one for readers of committed records. */
   offsets(
     topic: string,
   ): Promise<ReadonlyMap<number, { readonly earliest: bigint; readonly latest: bigint }>>;
+  /** By partition the first offset whose record is of that time or later; the next offset where there is none. */
+  offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, bigint>>;
   /** Committed offsets of a group by partition; partitions without one are absent. */
   committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>>;
   deleteTopics(topics: readonly string[]): Promise<void>;

@@ -3,9 +3,10 @@ import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { CONTRACTS } from "./all.ts";
 import { incompatibilities } from "./compatibility.ts";
 import { DecodeError, decode, encode, jsonSchema, MAX_DEPTH } from "./contract.ts";
-import { CONTRACTS, MarketData, Signal } from "./messages.ts";
+import { MarketData, Signal } from "./messages.ts";
 import { topics } from "./topics.ts";
 
 const trade: MarketData = {

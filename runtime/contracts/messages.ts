@@ -233,6 +233,3 @@ export type Opportunity = z.infer<typeof Opportunity.schema>;
 export type Intent = z.infer<typeof Intent.schema>;
 export type DecisionLog = z.infer<typeof DecisionLog.schema>;
 export type RiskAlert = z.infer<typeof RiskAlert.schema>;
-
-/** Every contract in its current version. */
-export const CONTRACTS = [MarketData, Signal, Opportunity, Intent, DecisionLog, RiskAlert] as const;

@@ -17,6 +17,10 @@ export const topics = {
   signals: (deployment: string) => `signals.${part("deployment", deployment)}`,
   /** baton.shadow.<deployment>: decisions of revisions that do not own the instrument */
   shadow: (deployment: string) => `baton.shadow.${part("deployment", deployment)}`,
+  /** baton.ledger.<deployment>: who decides what; one partition, written in transactions */
+  ledger: (deployment: string) => `baton.ledger.${part("deployment", deployment)}`,
+  /** baton.control.<deployment>: the kill switch; one partition, never written in transactions */
+  control: (deployment: string) => `baton.control.${part("deployment", deployment)}`,
   /** baton.dlq.<service>: records that a service could not use, with the reason */
   deadLetters: (service: string) => `baton.dlq.${part("service", service)}`,
   orders: "orders.execution",

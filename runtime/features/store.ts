@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Redis } from "ioredis";
 import { LRUCache } from "lru-cache";
 import type { Registry } from "prom-client";
+import { connectRedis, type Redis } from "#runtime/redis/index.ts";
 import { FeatureError } from "./errors.ts";
 import { FeatureMetrics } from "./metrics.ts";
 import {
@@ -82,13 +82,8 @@ export class FeatureStore {
   constructor(options: FeatureStoreOptions) {
     this.#options = options;
     this.#metrics = new FeatureMetrics(options.registry);
-    this.#redis = new Redis(options.url, {
-      ...connectionOptions(),
-      commandTimeout: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
-    }) as ScriptedRedis;
+    this.#redis = connectRedis(options.url, options.timeoutMs ?? DEFAULT_TIMEOUT_MS) as ScriptedRedis;
     this.#redis.defineCommand("batonWrite", { lua: WRITE_SCRIPT });
-    // Each command reports its own failure; connecting is tried for ever.
-    this.#redis.on("error", () => {});
   }
 
   /** Resolves when connected; rejects with UNAVAILABLE after the time-out. Reading and writing need not wait. */
@@ -118,21 +113,9 @@ export class FeatureStore {
   #openCache(view: FeatureView): ViewCache | undefined {
     const { cache } = this.#options;
     if (cache === undefined) return undefined;
-    this.#subscriber ??= new Redis(this.#options.url, connectionOptions());
+    this.#subscriber ??= connectRedis(this.#options.url);
     return new ViewCache(this.#subscriber, channelOf(view), cache.maxEntries, cache.maxAgeMs);
   }
-}
-
-function connectionOptions() {
-  return {
-    connectTimeout: 1_000,
-    // A command fails at once without a connection, rather than wait in a queue for one.
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
-    retryStrategy: (times: number) => Math.min(1_000, 20 * 2 ** Math.min(times, 6)),
-    keepAlive: 5_000,
-  };
 }
 
 function prefixOf(view: Pick<FeatureView, "name" | "version">): string {
@@ -288,7 +271,6 @@ class ViewCache {
     });
     subscriber.on("ready", listen);
     subscriber.on("close", forgetAll);
-    subscriber.on("error", () => {});
     if (subscriber.status === "ready") listen();
   }
 

@@ -69,7 +69,7 @@ describe("imports", () => {
   it.each([
     ["kafkajs", "runtime/bus/kafka"],
     ["kafkajs-snappy", "runtime/bus/kafka"],
-    ["ioredis", "runtime/features"],
+    ["ioredis", "runtime/redis"],
     ["onnxruntime-node", "runtime/model"],
     ["aws4fetch", "runtime/model"],
     ["cdk8s", "charts"],
@@ -87,6 +87,8 @@ describe("imports", () => {
       "clusters/local/node-agent/env.ts",
       "clusters/local/node-agent/scrape.ts",
       "apps/signal-model/decide.ts",
+      "runtime/handover/rules.ts",
+      "runtime/handover/conduct.ts",
       "runtime/bus/partitioner.ts",
       "runtime/contracts/compatibility.ts",
       "runtime/market/ticks.ts",

@@ -324,6 +324,33 @@ export function busConformance(name: string, open: () => Bus): void {
       expect(values()).toEqual(["after"]);
     });
 
+    it("tells how far a consumer has read, behind what transactions leave in the log", async () => {
+      const producer = await bus.transactionalProducer(`tx-${randomUUID()}`);
+      await producer.commit({ records: [record("a", { partition: 0 })] });
+      const place = { topic, partition: 0 };
+      let release = () => {};
+      const held = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      const { consumer } = await collect({ onBatch: () => held });
+      await sleep(300);
+      expect((await admin.offsets(topic)).get(0)?.latest).toBeGreaterThan(0n);
+      expect(consumer.position(place) ?? 0n).toBe(0n);
+      release();
+      const { latest } = (await admin.offsets(topic)).get(0) ?? { latest: -1n };
+      await waitFor("the end", () => consumer.position(place) === latest);
+      expect(consumer.position({ topic, partition: 99 })).toBeUndefined();
+    });
+
+    it("finds offsets by time", async () => {
+      const producer = await bus.producer();
+      for (const timestamp of [1_000, 2_000, 3_000]) {
+        await producer.send(record(String(timestamp), { partition: 0, timestamp }));
+      }
+      const at = async (ms: number) => (await admin.offsetsAt(topic, ms)).get(0);
+      expect([await at(0), await at(2_000), await at(2_001), await at(9_000)]).toEqual([0n, 1n, 2n, 3n]);
+    });
+
     it("creates topics once, lists them and tells their offsets", async () => {
       await admin.ensureTopics([{ name: topic, partitions: 9 }]);
       expect(await admin.partitions(topic)).toBe(3);

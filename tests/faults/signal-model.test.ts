@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { MarketData, SCHEMA_HEADER, topics } from "#runtime/contracts/index.ts";
 import { seededRandom } from "#runtime/market/random.ts";
+import { claim } from "#tests/support/handover.ts";
 import {
   consoleConsumer,
   startBrokers,
@@ -53,6 +54,7 @@ describe("signal-model", () => {
     console.log(`seed ${SEED} (SEED=${SEED} repeats it)`);
     const random = seededRandom(SEED);
     const model = await signalModel({ ...common(), DEPLOYMENT: "killed", SESSION_TIMEOUT_MS: "6000" });
+    await claim(bus, "killed", "r1", TOPIC);
     const admin = await bus.admin();
     const kills = 5;
     const chunk = 5_000;
@@ -88,6 +90,7 @@ describe("signal-model", () => {
 
   it("holds while Redis is frozen or dead, says so in readiness, and goes on without a gap", async () => {
     const model = await signalModel({ ...common(), DEPLOYMENT: "held" });
+    await claim(bus, "held", "r1", TOPIC);
     model.process.start();
     const ready = async () => (await fetch(`${model.url}/readyz`)).status;
     await waitFor("readiness", async () => (await ready()) === 200, 30_000);

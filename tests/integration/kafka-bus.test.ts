@@ -2,9 +2,9 @@ import { randomUUID } from "node:crypto";
 import kafkajs from "kafkajs";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { readToEnd } from "#runtime/bus/dead-letters.ts";
 import { BusError } from "#runtime/bus/errors.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { readToEnd } from "#runtime/bus/read.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 // What only the Kafka adapter has.

@@ -2,13 +2,15 @@ import { randomUUID } from "node:crypto";
 import kafkajs from "kafkajs";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { parseDeadLetter, readToEnd, replayDeadLetters } from "#runtime/bus/dead-letters.ts";
+import { parseDeadLetter, replayDeadLetters } from "#runtime/bus/dead-letters.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import type { InRecord } from "#runtime/bus/port.ts";
+import { readToEnd } from "#runtime/bus/read.ts";
 import { MarketData, SCHEMA_HEADER, type Signal, topics } from "#runtime/contracts/index.ts";
 import { FeatureStore } from "#runtime/features/index.ts";
 import { TICKS_VIEW } from "#runtime/market/ticks.ts";
 import { newTraceparent, parseTraceparent, TRACE_HEADER } from "#runtime/service/index.ts";
+import { claim } from "#tests/support/handover.ts";
 import {
   MODEL_DIGEST,
   readSignal,
@@ -43,6 +45,7 @@ beforeAll(async () => {
     TOPICS: topic,
     INSTRUMENTS: "BTCUSDT,ETHUSDT",
   });
+  await claim(bus, model.deployment, "r1", topic);
   model.process.start();
   await waitFor("readiness", async () => (await fetch(`${model.url}/readyz`)).ok, 30_000);
   await bus.consumer({

@@ -75,6 +75,11 @@ export class KafkaAdmin implements Admin {
     );
   }
 
+  async offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, bigint>> {
+    const entries = await this.#try(() => this.#client.fetchTopicOffsetsByTimestamp(topic, timestampMs));
+    return new Map(entries.map((entry) => [entry.partition, BigInt(entry.offset)]));
+  }
+
   async committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>> {
     const topics = await this.#try(() => this.#client.fetchOffsets({ groupId: group, topics: [topic] }));
     const committed = new Map<number, bigint>();

@@ -29,8 +29,14 @@ interface Assigned extends TopicPartition {
   queue: InRecord[];
   queuedBytes: number;
   highWatermark: bigint;
+  /** Where the latest seek went. */
+  from: bigint;
+  /** Next offset to be read by the client, behind everything that it has seen, markers included. */
+  seen: bigint | undefined;
   /** A handler is running. */
   running: boolean;
+  /** First offset of what the running handler has. */
+  handling: bigint | undefined;
   /** The user has paused the partition. */
   paused: boolean;
   /** The client does not fetch: paused, or the queue is full. */
@@ -111,12 +117,20 @@ export class KafkaConsumer implements Consumer {
     }
   }
 
+  position(partition: TopicPartition): bigint | undefined {
+    const assigned = this.#assigned.get(keyOf(partition));
+    if (assigned === undefined || assigned.running) return assigned?.handling;
+    return assigned.queue[0]?.offset ?? assigned.seen;
+  }
+
   seek(position: Position): void {
     const assigned = this.#assigned.get(keyOf(position));
     if (assigned !== undefined) {
       assigned.fetched = position.offset;
       assigned.queue = [];
       assigned.queuedBytes = 0;
+      assigned.from = position.offset;
+      assigned.seen = position.offset;
       this.#balance(assigned);
     }
     this.#client.seek({
@@ -164,6 +178,14 @@ export class KafkaConsumer implements Consumer {
       this.#progress = Date.now();
     };
     client.on("consumer.fetch", progress);
+    client.on("consumer.end_batch_process", ({ payload }) => {
+      const assigned = this.#assigned.get(keyOf(payload));
+      if (assigned === undefined || this.#client !== client || payload.lastOffset === null) return;
+      // A batch that was fetched before a seek says nothing.
+      if (BigInt(payload.firstOffset ?? payload.lastOffset) < assigned.from) return;
+      // Also of batches of nothing but markers, which no handler gets to see.
+      assigned.seen = BigInt(payload.lastOffset) + 1n;
+    });
     client.on("consumer.heartbeat", progress);
     client.on("consumer.group_join", ({ payload }) => {
       progress();
@@ -211,7 +233,10 @@ export class KafkaConsumer implements Consumer {
         queue: [],
         queuedBytes: 0,
         highWatermark: 0n,
+        from: 0n,
+        seen: undefined,
         running: false,
+        handling: undefined,
         paused: false,
         held: false,
         ready: before.then(() => this.#prepare(assigned)),
@@ -293,6 +318,7 @@ export class KafkaConsumer implements Consumer {
     assigned.queuedBytes -= records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0);
     this.#balance(assigned);
     const { highWatermark } = assigned;
+    assigned.handling = records[0]?.offset;
     const end = this.#metrics.handlerSeconds.startTimer({ topic });
     try {
       await this.#options.onBatch({ topic, partition, records, highWatermark });

@@ -179,6 +179,10 @@ class MemoryConsumer implements Consumer {
     this.#pump();
   }
 
+  position(partition: TopicPartition): bigint | undefined {
+    return this.#assigned.get(`${partition.topic}/${partition.partition}`)?.next;
+  }
+
   seek(position: Position): void {
     this.#reading(position).next = position.offset;
     this.#pump();
@@ -306,6 +310,15 @@ class MemoryAdmin implements Admin {
   async offsets(topic: string): Promise<ReadonlyMap<number, { earliest: bigint; latest: bigint }>> {
     const logs = this.#broker.partitions(topic);
     return new Map(logs.map((log, partition) => [partition, { earliest: 0n, latest: BigInt(log.length) }]));
+  }
+
+  async offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, bigint>> {
+    return new Map(
+      this.#broker.partitions(topic).map((log, partition) => {
+        const index = log.findIndex(({ timestamp }) => timestamp >= timestampMs);
+        return [partition, BigInt(index === -1 ? log.length : index)];
+      }),
+    );
   }
 
   async committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>> {

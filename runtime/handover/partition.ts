@@ -1,0 +1,344 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { BusError } from "#runtime/bus/errors.ts";
+import type { Bus, OutRecord, TransactionalProducer } from "#runtime/bus/port.ts";
+import type { Ledger } from "#runtime/contracts/ledger.ts";
+import { type LedgerFollower, ledgerRecord } from "./ledger.ts";
+import type { handoverMetrics } from "./metrics.ts";
+import { type Action, type Destinations, type Outcome, outcomeRecord } from "./outcome.ts";
+import { Ring } from "./ring.ts";
+import {
+  type Duty,
+  isLive,
+  moves,
+  type PartitionState,
+  type Place,
+  partitionState,
+  predecessors,
+  startOffset,
+  workerDuty,
+} from "./rules.ts";
+import { readShadow } from "./shadow.ts";
+
+/** Points of the protocol at which a test may stop a worker. */
+export const STEPS = [
+  "fenced",
+  "position-read",
+  "ledger-read",
+  "decided",
+  "committed",
+  "releasing",
+  "released",
+  "taking",
+  "filled",
+  "taken",
+] as const;
+export type Step = (typeof STEPS)[number];
+
+/** What the workers of one revision in one process share. */
+export interface Revision {
+  readonly bus: Bus;
+  readonly deployment: string;
+  readonly revision: string;
+  readonly follower: LedgerFollower;
+  readonly halted: () => boolean;
+  readonly destinations: Destinations;
+  /** Where a revision without predecessors begins. */
+  readonly from: "earliest" | "latest";
+  readonly ringBytes: number;
+  readonly metrics: ReturnType<typeof handoverMetrics>;
+  /** Switches of the protocol's protections, for tests that show what each of them prevents. */
+  readonly unsafe?: { readonly skipLedgerRead?: boolean; readonly releaseApart?: boolean };
+  readonly hook?: (step: Step, place: Place) => Promise<void> | void;
+}
+
+/** Live decisions of one transaction of a take-over; the last one takes. */
+const FILL_RECORDS = 5_000;
+/** A worker that was fenced because its partition moved hears of that within a heartbeat. */
+const REVOKED_WITHIN_MS = 3_000;
+
+export function groupOf(deployment: string, revision: string): string {
+  return `${deployment}.${revision}`;
+}
+
+export function transactionalId(deployment: string, revision: string, { topic, partition }: Place): string {
+  return `${deployment}.${revision}.${topic}.${partition}`;
+}
+
+/**
+ * One partition of one revision while this process has it: commits outcomes where the ledger says that they belong,
+ * releases and takes over. Only one thing happens at a time.
+ */
+export class PartitionWorker {
+  readonly place: Place;
+  readonly #shared: Revision;
+  readonly #producer: TransactionalProducer;
+  readonly #ring: Ring;
+  readonly #gone = new AbortController();
+  #position: bigint;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Takes a partition over: fences whoever had it, reads where it got to, reads the ledger, in this order. */
+  static async open(shared: Revision, place: Place, signal: AbortSignal): Promise<PartitionWorker> {
+    const { bus, deployment, revision, hook } = shared;
+    const producer = await bus.transactionalProducer(transactionalId(deployment, revision, place));
+    try {
+      await hook?.("fenced", place);
+      const committed = await committedBy(shared, revision, place);
+      await hook?.("position-read", place);
+      const position = committed ?? (await begin(shared, place, producer, signal));
+      if (committed !== undefined && shared.unsafe?.skipLedgerRead !== true) {
+        await readLedger(shared, place, producer, signal);
+      }
+      await hook?.("ledger-read", place);
+      return new PartitionWorker(shared, place, producer, position);
+    } catch (error) {
+      await producer.close().catch(() => {});
+      throw error;
+    }
+  }
+
+  private constructor(shared: Revision, place: Place, producer: TransactionalProducer, position: bigint) {
+    this.#shared = shared;
+    this.place = place;
+    this.#producer = producer;
+    this.#position = position;
+    this.#ring = new Ring(shared.ringBytes, position);
+  }
+
+  /** Next offset to be committed. */
+  get position(): bigint {
+    return this.#position;
+  }
+
+  /** Commits the outcomes of a batch, one for each of its records, and that everything below `next` is done. */
+  commit(outcomes: readonly Outcome[], next: bigint): Promise<void> {
+    return this.#exclusive(async () => {
+      if (outcomes[0] !== undefined && outcomes[0].input.offset < this.#position) {
+        throw new Error(`offset ${outcomes[0].input.offset} again, below ${this.#position}`);
+      }
+      await this.#dischargeTakes();
+      const duty = this.#duty(next);
+      const release = duty?.kind === "release" ? duty : undefined;
+      if (release !== undefined) await this.#shared.hook?.("releasing", this.place);
+      await this.#commitBatch(outcomes, next, release);
+      if (release !== undefined) await this.#discharged(release, "released");
+    });
+  }
+
+  /** Does what the ledger asks for while there is nothing to commit. */
+  discharge(): Promise<void> {
+    if (this.#duty(this.#position) === undefined) return Promise.resolve();
+    return this.#exclusive(async () => {
+      await this.#dischargeTakes();
+      const duty = this.#duty(this.#position);
+      if (duty?.kind !== "release") return;
+      await this.#shared.hook?.("releasing", this.place);
+      await this.#write([this.#releasedRecord(duty)]);
+      await this.#discharged(duty, "released");
+    });
+  }
+
+  /** The partition is somebody else's: nothing more is written. */
+  async close(): Promise<void> {
+    this.#gone.abort();
+    await this.#producer.close().catch(() => {});
+  }
+
+  async #commitBatch(
+    outcomes: readonly Outcome[],
+    next: bigint,
+    release: (Duty & { kind: "release" }) | undefined,
+  ): Promise<void> {
+    const { revision, metrics, unsafe } = this.#shared;
+    // What is read here is in force for the whole transaction: nothing is awaited before it is begun.
+    const state = this.#state();
+    const halted = this.#shared.halted();
+    metrics.halted.set(halted ? 1 : 0);
+    const shadow: Outcome[] = [];
+    const records: OutRecord[] = outcomes.map((outcome) => {
+      const holding = isLive(state, revision, outcome.instrument, outcome.input.offset);
+      const action: Action = holding === undefined ? "shadow" : halted ? "withheld" : "live";
+      if (action === "shadow") shadow.push(outcome);
+      metrics.outcomes.inc({ action, kind: outcome.kind });
+      return outcomeRecord(outcome, action, holding?.epoch, this.#shared.destinations);
+    });
+    const apart = release !== undefined && unsafe?.releaseApart === true;
+    if (apart) await this.#write([this.#releasedRecord({ ...release, cut: this.#position })]);
+    if (release !== undefined && !apart) records.push(this.#releasedRecord(release));
+    await this.#write(records, next);
+    for (const outcome of shadow) this.#ring.push(outcome);
+    metrics.ringBytes.set(this.place, this.#ring.bytes);
+    metrics.transactionRecords.observe(outcomes.length);
+    this.#position = next;
+    await this.#shared.hook?.("committed", this.place);
+  }
+
+  async #dischargeTakes(): Promise<void> {
+    for (;;) {
+      const duty = this.#duty(this.#position);
+      if (duty?.kind !== "take") return;
+      await this.#take(duty);
+    }
+  }
+
+  /** Makes live what was decided from the cut on, and takes over. */
+  async #take(duty: Duty & { kind: "take" }): Promise<void> {
+    const { revision, destinations, metrics, hook, halted } = this.#shared;
+    await hook?.("taking", this.place);
+    const { epoch, cut, fill } = duty;
+    const outcomes = (await this.#outcomesFrom(fill)).filter((outcome) =>
+      moves(this.#state(), duty.keys, outcome.instrument),
+    );
+    const base = { at: Date.now(), epoch, revision, ...this.place };
+    const action = () => (halted() ? "withheld" : "live");
+    for (let start = 0; ; start += FILL_RECORDS) {
+      const part = outcomes.slice(start, start + FILL_RECORDS);
+      const last = start + FILL_RECORDS >= outcomes.length;
+      const became = action();
+      const records = part.map((outcome) => outcomeRecord(outcome, became, epoch, destinations));
+      const filledTo = (part.at(-1)?.input.offset ?? 0n) + 1n;
+      const step: Ledger = last
+        ? { type: "taken", ...base, cut: String(cut), next: String(this.#position) }
+        : { type: "filled", ...base, next: String(filledTo) };
+      await this.#write([...records, this.#ledger(step)]);
+      for (const { kind } of part) metrics.outcomes.inc({ action: became, kind });
+      if (last) break;
+      await hook?.("filled", this.place);
+    }
+    await this.#discharged(duty, "taken");
+  }
+
+  async #outcomesFrom(fill: bigint): Promise<readonly Outcome[]> {
+    const { bus, destinations, revision, metrics } = this.#shared;
+    if (fill >= this.#position) return [];
+    const { topic, partition } = this.place;
+    if (this.#ring.from <= fill) {
+      const kept = this.#ring.between(fill, this.#position);
+      metrics.filled.inc({ source: "memory" }, kept.length);
+      return kept;
+    }
+    const read = await readShadow(bus, this.#producer, {
+      topic: destinations.shadow,
+      partition: partition % destinations.shadowPartitions,
+      revision,
+      input: { topic, partition },
+      from: fill,
+      to: this.#position,
+      started: this.#state().started.get(revision) ?? 0n,
+    });
+    metrics.filled.inc({ source: "shadow" }, read.length);
+    return read;
+  }
+
+  /** Waits until what was written can be read: whatever comes next is decided by the ledger with it. */
+  async #discharged(duty: Duty, step: "released" | "taken"): Promise<void> {
+    const { follower, hook, metrics } = this.#shared;
+    await hook?.(step, this.place);
+    metrics.handovers.inc({ step });
+    await follower.until(() => {
+      const now = this.#duty(this.#position);
+      return now?.epoch !== duty.epoch || now.kind !== duty.kind;
+    }, this.#gone.signal);
+  }
+
+  #state(): PartitionState {
+    return partitionState(this.#shared.follower.state, this.place);
+  }
+
+  #duty(position: bigint): Duty | undefined {
+    return workerDuty(this.#state(), this.#shared.revision, position);
+  }
+
+  #releasedRecord({ epoch, cut }: Duty): OutRecord {
+    const { revision } = this.#shared;
+    const record = { epoch, revision, ...this.place, cut: String(cut), forced: false };
+    return this.#ledger({ type: "released", at: Date.now(), ...record });
+  }
+
+  #ledger(record: Ledger): OutRecord {
+    return ledgerRecord(this.#shared.deployment, record);
+  }
+
+  async #write(records: readonly OutRecord[], next?: bigint): Promise<void> {
+    const { deployment, revision } = this.#shared;
+    const group = groupOf(deployment, revision);
+    try {
+      await this.#producer.commit({
+        records,
+        ...(next === undefined ? {} : { offsets: { group, positions: [{ ...this.place, offset: next }] } }),
+      });
+    } catch (error) {
+      // Whoever has the partition now fenced this worker; the group says so a moment later.
+      if (!this.#gone.signal.aborted)
+        await sleep(REVOKED_WITHIN_MS, undefined, { signal: this.#gone.signal }).catch(() => {});
+      if (this.#gone.signal.aborted)
+        throw new BusError("REBALANCED", `${this.place.topic}/${this.place.partition}`);
+      throw error;
+    }
+  }
+
+  #exclusive(work: () => Promise<void>): Promise<void> {
+    const result = this.#last.then(() => {
+      if (this.#gone.signal.aborted) throw new BusError("REBALANCED", "the partition is gone");
+      return work();
+    });
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}
+
+async function committedBy({ bus, deployment }: Revision, revision: string, place: Place) {
+  const admin = await bus.admin();
+  return (await admin.committed(groupOf(deployment, revision), place.topic)).get(place.partition);
+}
+
+/**
+ * Writes into the ledger and waits until that can be read: then everything that came before has been read, also what
+ * an open transaction of another writer holds back from readers who go by the log's end.
+ */
+async function readLedger(
+  { deployment, revision, follower }: Revision,
+  place: Place,
+  producer: TransactionalProducer,
+  signal: AbortSignal,
+): Promise<void> {
+  const worker = randomUUID();
+  const record = { type: "joined", at: Date.now(), revision, ...place, worker } as const;
+  await producer.commit({ records: [ledgerRecord(deployment, record)] });
+  await follower.until((state) => partitionState(state, place).workers.get(revision) === worker, signal);
+}
+
+/** Chooses and commits where a revision begins with a partition. */
+async function begin(
+  shared: Revision,
+  place: Place,
+  producer: TransactionalProducer,
+  signal: AbortSignal,
+): Promise<bigint> {
+  const { bus, deployment, revision, follower } = shared;
+  for (;;) {
+    // Their positions first, the ledger after: who lets go in between does so at a later offset.
+    const others = [...predecessors(partitionState(follower.state, place))].filter((id) => id !== revision);
+    const known = await Promise.all(others.map((id) => committedBy(shared, id, place)));
+    await readLedger(shared, place, producer, signal);
+    const state = partitionState(follower.state, place);
+    if ([...predecessors(state)].some((id) => id !== revision && !others.includes(id))) continue;
+    const positions = known.filter((offset) => offset !== undefined);
+    let start = startOffset(state, revision, positions);
+    if (start === undefined) {
+      const { topic, partition } = place;
+      const ends = (await (await bus.admin()).offsets(topic)).get(partition);
+      // A partition that was added later: the others are decided already, this one is to be from its first record.
+      const added = follower.state.epoch > 0 && state.holdings.size === 0 && state.moves.length === 0;
+      start = ends?.[added ? "earliest" : shared.from] ?? 0n;
+    }
+    const record = { type: "started", at: Date.now(), revision, ...place, offset: String(start) } as const;
+    // Kept at once: a crash before the first batch must not move the beginning.
+    await producer.commit({
+      records: [ledgerRecord(deployment, record)],
+      offsets: { group: groupOf(deployment, revision), positions: [{ ...place, offset: start }] },
+    });
+    return start;
+  }
+}

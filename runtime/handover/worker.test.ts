@@ -1,0 +1,196 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { MemoryBroker } from "#runtime/bus/memory/broker.ts";
+import { MemoryBus } from "#runtime/bus/memory/index.ts";
+import { topics } from "#runtime/contracts/topics.ts";
+import { claim, echoWorker, memoryHaltCache, placesOf } from "#tests/support/handover.ts";
+import { waitFor } from "#tests/support/wait.ts";
+import { Conductor } from "./conductor.ts";
+import { setHalt } from "./halt.ts";
+import { parseOutcome } from "./outcome.ts";
+
+const DEPLOYMENT = "d";
+const TOPIC = "md.crypto.main";
+const INSTRUMENTS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "ADAUSDT"];
+let broker: MemoryBroker;
+let bus: MemoryBus;
+const opened: { stop(): Promise<void> }[] = [];
+
+beforeEach(async () => {
+  broker = new MemoryBroker();
+  bus = new MemoryBus(broker);
+  await (await bus.admin()).ensureTopics([{ name: TOPIC, partitions: 2 }]);
+  await claim(bus, DEPLOYMENT, "a", TOPIC);
+});
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((worker) => worker.stop()));
+  await bus.close();
+});
+
+async function start(revision: string, extra: object = {}) {
+  const worker = echoWorker({
+    bus: new MemoryBus(broker),
+    deployment: DEPLOYMENT,
+    revision,
+    topics: [TOPIC],
+    ...extra,
+  });
+  opened.push(worker);
+  await worker.start();
+  return worker;
+}
+
+let sent = 0;
+async function send(count: number): Promise<void> {
+  const producer = await bus.producer();
+  for (let i = 0; i < count; i++) {
+    const key = INSTRUMENTS[sent % INSTRUMENTS.length] as string;
+    await producer.send({ topic: TOPIC, partition: sent % 2, key, value: Buffer.from(String(sent++)) });
+  }
+}
+
+async function conductor(): Promise<Conductor> {
+  const conductor = new Conductor({ bus: new MemoryBus(broker), deployment: DEPLOYMENT });
+  await conductor.start();
+  opened.push({ stop: () => conductor.close() });
+  return conductor;
+}
+
+const outcomes = (topic: string) =>
+  broker.partitions(topic).flatMap((log) => log.flatMap((record) => parseOutcome(record.headers) ?? []));
+const live = () => outcomes(topics.signals(DEPLOYMENT));
+
+describe("a hand-over", () => {
+  it("moves an instrument at a cut: each message is decided once, by the owner, and by the other in shadow", async () => {
+    sent = 0;
+    await start("a");
+    await start("b");
+    await send(100);
+    await waitFor("decisions", () => live().length === 100);
+    const boss = await conductor();
+    await boss.move(["BTCUSDT"], "b", await placesOf(bus, TOPIC));
+    await send(100);
+    await waitFor("decisions", () => live().length === 200);
+    await waitFor("shadows", () => outcomes(topics.shadow(DEPLOYMENT)).length === 200);
+    const owners = (instrument: string) =>
+      live()
+        .filter((outcome) => outcome.instrument === instrument)
+        .map(({ revision, epoch }) => `${revision}${epoch}`);
+    expect(owners("BTCUSDT")).toEqual([...Array(25).fill("a1"), ...Array(25).fill("b2")]);
+    expect(owners("ETHUSDT")).toEqual(Array(50).fill("a1"));
+    const places = new Set(live().map(({ partition, offset }) => `${partition}/${offset}`));
+    expect(places.size).toBe(200);
+  });
+
+  it("moves everything, and back again", async () => {
+    await start("a");
+    await start("b");
+    const boss = await conductor();
+    const places = await placesOf(bus, TOPIC);
+    expect(await boss.move(["BTCUSDT"], "b", places)).toEqual([2]);
+    expect(await boss.move(["*"], "b", places)).toEqual([3]);
+    expect(await boss.move(["*"], "b", places)).toEqual([]);
+    expect(await boss.move(["*"], "a", places)).toEqual([4]);
+    await send(10);
+    await waitFor("decisions", () => live().length === 10);
+    expect(new Set(live().map(({ revision, epoch }) => `${revision}${epoch}`))).toEqual(new Set(["a4"]));
+  });
+
+  it("begins with a new revision where the owner has got to, not later", async () => {
+    await start("a");
+    await send(50);
+    await waitFor("decisions", () => live().length === 50);
+    await start("b", { from: "latest" });
+    const boss = await conductor();
+    await waitFor("its beginning", () => boss.state.partitions.get(`${TOPIC}/0`)?.started.get("b") === 25n);
+  });
+
+  it("takes over from its own shadow records when it has forgotten what it decided", async () => {
+    await start("a");
+    const b = await start("b", { ringBytes: 1 });
+    await send(40);
+    await waitFor("shadows", () => outcomes(topics.shadow(DEPLOYMENT)).length === 40);
+    // a stops where it is; b goes on, and then has to fill in from far back.
+    await opened[0]?.stop();
+    await send(40);
+    await waitFor("shadows of b", () => outcomes(topics.shadow(DEPLOYMENT)).length === 80);
+    const boss = new Conductor({
+      bus: new MemoryBus(broker),
+      deployment: DEPLOYMENT,
+      deadlines: { releaseMs: 0, takeMs: 10_000 },
+    });
+    await boss.start();
+    await boss.move(["*"], "b", await placesOf(bus, TOPIC));
+    await boss.close();
+    expect(live()).toHaveLength(80);
+    expect(live().filter(({ revision }) => revision === "b")).toHaveLength(40);
+    expect(b.assignment()).toHaveLength(2);
+  });
+
+  it("hands back what the other does not take, and the first decides again without a gap", async () => {
+    await start("a");
+    await send(20);
+    await waitFor("decisions", () => live().length === 20);
+    const boss = new Conductor({
+      bus: new MemoryBus(broker),
+      deployment: DEPLOYMENT,
+      deadlines: { releaseMs: 100, takeMs: 300 },
+    });
+    await boss.start();
+    const moving = boss.move(["BTCUSDT"], "nobody", await placesOf(bus, TOPIC));
+    await send(20);
+    expect(await moving).toEqual([2]);
+    await boss.close();
+    await send(20);
+    await waitFor("decisions", () => live().length === 60);
+    expect(new Set(live().map(({ partition, offset }) => `${partition}/${offset}`)).size).toBe(60);
+    expect(boss.state.epoch).toBe(3);
+  });
+
+  it("withholds live decisions while halted, and makes them again afterwards", async () => {
+    const cache = memoryHaltCache();
+    await start("a", { haltCache: cache });
+    await send(10);
+    await waitFor("decisions", () => live().length === 10);
+    const { halt } = await setHalt(bus, DEPLOYMENT, cache, {
+      halted: true,
+      reason: "test",
+      known: undefined,
+    });
+    await waitFor("the follower", () => broker.partitions(topics.control(DEPLOYMENT))[0]?.length === 1);
+    await send(10);
+    const withheld = () => outcomes(topics.shadow(DEPLOYMENT)).filter(({ action }) => action === "withheld");
+    await waitFor("withheld", () => withheld().length === 10);
+    expect(live()).toHaveLength(10);
+    await setHalt(bus, DEPLOYMENT, cache, { halted: false, reason: "over", known: halt });
+    await waitFor("the follower", () => broker.partitions(topics.control(DEPLOYMENT))[0]?.length === 2);
+    await send(10);
+    await waitFor("decisions", () => live().length === 20);
+  });
+
+  it("deposes a conductor when another begins", async () => {
+    await start("a");
+    const old = await conductor();
+    await conductor();
+    const request = {
+      epoch: 2,
+      instruments: ["BTCUSDT"],
+      from: "a",
+      to: "b",
+      partitions: await placesOf(bus, TOPIC),
+    };
+    await expect(old.request(request)).rejects.toMatchObject({ code: "DEPOSED" });
+  });
+
+  it("refuses what cannot be", async () => {
+    const boss = await conductor();
+    const partitions = await placesOf(bus, TOPIC);
+    const base = { epoch: 2, instruments: ["BTCUSDT"], from: "a", to: "b", partitions };
+    // The first owner has not taken over yet.
+    await expect(boss.request(base)).rejects.toMatchObject({ code: "REFUSED" });
+    await start("a");
+    await boss.settle();
+    for (const wrong of [{ epoch: 1 }, { from: "b", to: "a" }, { to: "a" }, { from: null }]) {
+      await expect(boss.request({ ...base, ...wrong })).rejects.toMatchObject({ code: "REFUSED" });
+    }
+  });
+});

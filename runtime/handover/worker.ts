@@ -1,0 +1,213 @@
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+import { BusError } from "#runtime/bus/errors.ts";
+import type { Batch, Bus, Consumer, Position, TopicPartition } from "#runtime/bus/port.ts";
+import { topics } from "#runtime/contracts/topics.ts";
+import { type HaltCache, HaltSwitch } from "./halt.ts";
+import { LedgerFollower } from "./ledger.ts";
+import { handoverMetrics } from "./metrics.ts";
+import { OUTCOME_HEADER, type Outcome, type OutcomeKind } from "./outcome.ts";
+import { groupOf, PartitionWorker, type Revision } from "./partition.ts";
+import { type Place, placeKey } from "./rules.ts";
+
+/** What a model made of one record of a batch. */
+export interface Decided {
+  readonly instrument: string;
+  readonly kind: OutcomeKind;
+  readonly key: string | undefined;
+  readonly value: Buffer | null;
+  readonly headers: Readonly<Record<string, string>>;
+  /** When it happened at its source, milliseconds since 1970, where that is known. */
+  readonly eventTime?: number;
+}
+
+export interface WorkerOptions {
+  readonly bus: Bus;
+  readonly deployment: string;
+  readonly revision: string;
+  /** Digest of the model, for the outcomes' headers. */
+  readonly modelDigest: string;
+  readonly topics: readonly string[];
+  /** Where the first revision of a deployment begins. A later one begins where its predecessors are. */
+  readonly from: "earliest" | "latest";
+  readonly sessionTimeoutMs?: number;
+  /** The broker answers when it has so many bytes for a worker, or after `maxWaitMs`: the size of a transaction. */
+  readonly minBytes?: number;
+  readonly maxWaitMs?: number;
+  /** Most bytes of shadow outcomes kept in memory for each partition. Default 8 MiB. */
+  readonly ringBytes?: number;
+  readonly haltCache: HaltCache;
+  /** Decides on every record of a batch, in the order of the records: as many answers as records. */
+  readonly decide: (batch: Batch) => Promise<readonly Decided[]>;
+  /** Called when a batch has been committed. */
+  readonly onCommitted?: (batch: Batch, decided: readonly Decided[]) => void;
+  readonly registry: Registry;
+  readonly log: Logger;
+  readonly fatal: (error: unknown) => void;
+  readonly unsafe?: Revision["unsafe"];
+  readonly hook?: Revision["hook"];
+}
+
+export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
+
+/**
+ * The workers of one revision in this process, one a partition: every record of the input gets one outcome, live where
+ * the ledger says that this revision decides, shadow elsewhere, in a transaction with the input offset.
+ */
+export class DecisionWorker {
+  readonly #options: WorkerOptions;
+  readonly #follower: LedgerFollower;
+  readonly #halt: HaltSwitch;
+  readonly #workers = new Map<string, PartitionWorker>();
+  readonly #assigned = new Map<string, AbortController>();
+  #shared: Revision | undefined;
+  #consumer: Consumer | undefined;
+  #stopListening: () => void = () => {};
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+    const { bus, deployment, haltCache: cache, log } = options;
+    this.#follower = new LedgerFollower({ bus, deployment, onFatal: options.fatal });
+    this.#halt = new HaltSwitch({ bus, deployment, follower: this.#follower, cache, log });
+  }
+
+  async start(): Promise<void> {
+    const { bus, deployment, revision, unsafe, hook } = this.#options;
+    const admin = await bus.admin();
+    this.#shared = {
+      bus,
+      deployment,
+      revision,
+      follower: this.#follower,
+      halted: () => this.#halt.halted(),
+      destinations: {
+        live: topics.signals(deployment),
+        shadow: topics.shadow(deployment),
+        deadLetters: topics.deadLetters(deployment),
+        shadowPartitions: await admin.partitions(topics.shadow(deployment)),
+      },
+      from: this.#options.from,
+      ringBytes: this.#options.ringBytes ?? DEFAULT_RING_BYTES,
+      metrics: handoverMetrics(this.#options.registry),
+      ...(unsafe === undefined ? {} : { unsafe }),
+      ...(hook === undefined ? {} : { hook }),
+    };
+    await this.#follower.start();
+    await this.#halt.start();
+    this.#stopListening = this.#follower.onChange(() => this.#discharge());
+    this.#consumer = await bus.consumer({
+      group: groupOf(deployment, revision),
+      topics: this.#options.topics,
+      from: "earliest",
+      ...definedOnly({
+        sessionTimeoutMs: this.#options.sessionTimeoutMs,
+        minBytes: this.#options.minBytes,
+        maxWaitMs: this.#options.maxWaitMs,
+      }),
+      onAssigned: (partition) => this.#takeOver(partition),
+      onRevoked: (partition) => this.#letGo(partition),
+      onBatch: (batch) => this.#process(batch),
+      onFatal: this.#options.fatal,
+    });
+  }
+
+  /** Milliseconds since 1970 of the latest sign of life of Kafka, on the input or on the ledger, whichever is older. */
+  lastProgress(): number {
+    return Math.min(this.#consumer?.lastProgress() ?? 0, this.#follower.lastProgress());
+  }
+
+  assignment(): readonly TopicPartition[] {
+    return this.#consumer?.assignment() ?? [];
+  }
+
+  async stop(): Promise<void> {
+    this.#stopListening();
+    for (const controller of this.#assigned.values()) controller.abort();
+    await this.#consumer?.close();
+    await Promise.all([...this.#workers.values()].map((worker) => worker.close()));
+    this.#halt.stop();
+    await this.#follower.close();
+  }
+
+  async #takeOver(place: TopicPartition): Promise<bigint | undefined> {
+    const shared = this.#shared;
+    if (shared === undefined) return undefined;
+    const key = placeKey(place);
+    const controller = new AbortController();
+    this.#assigned.set(key, controller);
+    try {
+      const worker = await PartitionWorker.open(shared, pure(place), controller.signal);
+      if (this.#assigned.get(key) !== controller || controller.signal.aborted) {
+        await worker.close();
+        return undefined;
+      }
+      this.#workers.set(key, worker);
+      this.#options.log.info({ ...place, offset: String(worker.position) }, "partition taken over");
+      this.#dischargeOne(worker);
+      return worker.position;
+    } catch (error) {
+      // It has gone to somebody else in the meantime.
+      if (controller.signal.aborted) return undefined;
+      throw error;
+    }
+  }
+
+  #letGo(place: TopicPartition): void {
+    const key = placeKey(place);
+    this.#assigned.get(key)?.abort();
+    this.#assigned.delete(key);
+    void this.#workers.get(key)?.close();
+    this.#workers.delete(key);
+  }
+
+  async #process(batch: Batch): Promise<void> {
+    const worker = this.#workers.get(placeKey(batch));
+    const last = batch.records.at(-1);
+    if (worker === undefined) throw new BusError("REBALANCED", placeKey(batch));
+    if (last === undefined) return;
+    const decided = await this.#options.decide(batch);
+    if (decided.length !== batch.records.length) {
+      throw new Error(`the model answered ${decided.length} times to ${batch.records.length} records`);
+    }
+    await this.#shared?.hook?.("decided", worker.place);
+    const outcomes = decided.map((entry, i) => this.#outcome(entry, batch.records[i] as Position));
+    await worker.commit(outcomes, last.offset + 1n);
+    this.#options.onCommitted?.(batch, decided);
+  }
+
+  #outcome(decided: Decided, { topic, partition, offset }: Position): Outcome {
+    const { revision, modelDigest } = this.#options;
+    return {
+      ...decided,
+      input: { topic, partition, offset },
+      headers: {
+        ...decided.headers,
+        [OUTCOME_HEADER.input]: `${topic}/${partition}/${offset}`,
+        [OUTCOME_HEADER.instrument]: decided.instrument,
+        [OUTCOME_HEADER.revision]: revision,
+        [OUTCOME_HEADER.model]: modelDigest,
+      },
+    };
+  }
+
+  #discharge(): void {
+    for (const worker of this.#workers.values()) this.#dischargeOne(worker);
+  }
+
+  #dischargeOne(worker: PartitionWorker): void {
+    worker.discharge().catch((error: unknown) => {
+      if (!(error instanceof BusError && error.code === "REBALANCED")) this.#options.fatal(error);
+    });
+  }
+}
+
+function pure({ topic, partition }: Place): Place {
+  return { topic, partition };
+}
+
+/** Without the properties that are undefined, for types that know them as absent only. */
+function definedOnly<T extends object>(given: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: NonNullable<T[K]>;
+  };
+}

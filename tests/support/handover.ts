@@ -1,0 +1,62 @@
+import { pino } from "pino";
+import { Registry } from "prom-client";
+import type { Bus } from "#runtime/bus/port.ts";
+import type { Halt } from "#runtime/contracts/ledger.ts";
+import { Conductor } from "#runtime/handover/conductor.ts";
+import type { HaltCache } from "#runtime/handover/halt.ts";
+import { ensureDeploymentTopics } from "#runtime/handover/ledger.ts";
+import type { Place } from "#runtime/handover/rules.ts";
+import { DecisionWorker, type WorkerOptions } from "#runtime/handover/worker.ts";
+
+/** Every partition of a topic. */
+export async function placesOf(bus: Bus, topic: string): Promise<Place[]> {
+  const count = await (await bus.admin()).partitions(topic);
+  return Array.from({ length: count }, (_, partition) => ({ topic, partition }));
+}
+
+/** Makes a revision the first owner of everything, before or after its workers begin. */
+export async function claim(bus: Bus, deployment: string, revision: string, topic: string): Promise<void> {
+  await ensureDeploymentTopics(bus, deployment, { partitions: 4, replicas: 1 });
+  const conductor = new Conductor({ bus, deployment });
+  await conductor.start();
+  const partitions = await placesOf(bus, topic);
+  await conductor.request({ epoch: 1, instruments: ["*"], from: null, to: revision, partitions });
+  await conductor.close();
+}
+
+/** The kill switch's copy, in memory. */
+export function memoryHaltCache(): HaltCache {
+  let halt: Halt | undefined;
+  return {
+    get: async () => halt,
+    set: async (next) => {
+      halt = next;
+    },
+    close: () => {},
+  };
+}
+
+/** A worker in this process whose every message yields a decision that names its revision. */
+export function echoWorker(
+  options: Pick<WorkerOptions, "bus" | "deployment" | "revision" | "topics"> & Partial<WorkerOptions>,
+): DecisionWorker {
+  return new DecisionWorker({
+    modelDigest: "sha256:echo",
+    from: "earliest",
+    haltCache: memoryHaltCache(),
+    decide: async ({ records }) =>
+      records.map((record) => ({
+        instrument: record.key ?? "",
+        kind: record.value?.toString() === "poison" ? "rejected" : "decision",
+        key: record.key,
+        value: Buffer.from(`${options.revision}:${record.offset}`),
+        headers: {},
+      })),
+    registry: new Registry(),
+    log: pino({ level: "silent" }),
+    fatal: (error) => {
+      throw error;
+    },
+    ...options,
+  });
+}
