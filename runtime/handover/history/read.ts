@@ -1,0 +1,82 @@
+import type { Bus, InRecord } from "#runtime/bus/port.ts";
+import { readToEnd } from "#runtime/bus/read.ts";
+import { topics } from "#runtime/contracts/topics.ts";
+import { HandoverError } from "../errors.ts";
+import { parseLedger } from "../ledger.ts";
+import { parseOutcome } from "../outcome.ts";
+import { groupOf } from "../partition.ts";
+import { type Place, placeKey } from "../rules.ts";
+import { HistoryChecker, type Source, type Verdict } from "./verify.ts";
+
+export interface HistoryProgress {
+  readonly topic: string;
+  readonly records: number;
+}
+
+/**
+ * Reads everything that is kept of a deployment's topics and checks it. The deployment may be running: what is
+ * committed while this reads is counted as pending. Rejects with NO_LEDGER.
+ */
+export async function verifyHistory(
+  bus: Bus,
+  deployment: string,
+  onProgress: (progress: HistoryProgress) => void = () => {},
+): Promise<Verdict> {
+  const admin = await bus.admin();
+  const existing = new Set(await admin.topics());
+  if (!existing.has(topics.ledger(deployment))) throw new HandoverError("NO_LEDGER", deployment);
+  const checker = new HistoryChecker();
+  let records = 0;
+  const read = async (topic: string, onRecord: (record: InRecord) => void) => {
+    if (!existing.has(topic)) return;
+    await readToEnd(bus, topic, (record) => {
+      records += 1;
+      if (records % 100_000 === 0) onProgress({ topic, records });
+      onRecord(record);
+    });
+    onProgress({ topic, records });
+  };
+
+  // Which inputs and revisions there are; read again at the end, for what has been handed over meanwhile.
+  const inputs = new Set<string>();
+  const revisions = new Set<string>();
+  await read(topics.ledger(deployment), (record) => {
+    const entry = parseLedger(record);
+    if (!("topic" in entry)) return;
+    inputs.add(entry.topic);
+    revisions.add(entry.revision);
+  });
+  const committed = async () => {
+    const found = new Map<string, number>();
+    for (const revision of revisions) {
+      for (const topic of inputs) {
+        const offsets = await admin.committed(groupOf(deployment, revision), topic);
+        for (const [partition, offset] of offsets) {
+          found.set(`${revision} ${placeKey({ topic, partition })}`, Number(offset));
+        }
+      }
+    }
+    return (revision: string, place: Place) => found.get(`${revision} ${placeKey(place)}`);
+  };
+
+  const before = await committed();
+  for (const topic of inputs) {
+    await read(topic, ({ partition, offset, key }) =>
+      checker.addInput({ topic, partition }, Number(offset), key),
+    );
+  }
+  const sources: readonly (readonly [Source, string])[] = [
+    ["live", topics.signals(deployment)],
+    ["dead", topics.deadLetters(deployment)],
+    ["shadow", topics.shadow(deployment)],
+  ];
+  for (const [source, topic] of sources) {
+    await read(topic, ({ headers }) => {
+      const outcome = parseOutcome(headers);
+      if (outcome !== undefined) checker.addOutcome(source, outcome);
+    });
+  }
+  const after = await committed();
+  await read(topics.ledger(deployment), (record) => checker.addLedger(parseLedger(record)));
+  return checker.finish(before, after);
+}

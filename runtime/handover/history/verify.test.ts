@@ -1,0 +1,326 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { MemoryBroker } from "#runtime/bus/memory/broker.ts";
+import { MemoryBus } from "#runtime/bus/memory/index.ts";
+import type { Ledger } from "#runtime/contracts/ledger.ts";
+import { topics } from "#runtime/contracts/topics.ts";
+import { claim, echoWorker, memoryHaltCache, placesOf } from "#tests/support/handover.ts";
+import { waitFor } from "#tests/support/wait.ts";
+import { Conductor } from "../conductor.ts";
+import { setHalt } from "../halt.ts";
+import { parseLedger } from "../ledger.ts";
+import { parseOutcome, type ReadOutcome } from "../outcome.ts";
+import { type Place, placeKey } from "../rules.ts";
+import { HistoryChecker, type Rule, type Source, type Verdict } from "./verify.ts";
+
+const DEPLOYMENT = "d";
+const TOPIC = "md.crypto.main";
+const INSTRUMENTS = ["BTCUSDT", "ETHUSDT", "SOLUSDT"];
+
+interface History {
+  inputs: { place: Place; offset: number; key: string }[];
+  live: ReadOutcome[];
+  dead: ReadOutcome[];
+  shadow: ReadOutcome[];
+  ledger: Ledger[];
+  committed: Map<string, number>;
+}
+
+/** A real history: hand-overs there and back, one that is handed back, rejected records, a halt, and a late revision. */
+async function makeHistory(): Promise<History> {
+  const broker = new MemoryBroker();
+  const bus = new MemoryBus(broker);
+  await (await bus.admin()).ensureTopics([{ name: TOPIC, partitions: 2 }]);
+  const places = await placesOf(bus, TOPIC);
+  await claim(bus, DEPLOYMENT, "a", TOPIC);
+  const cache = memoryHaltCache();
+  const start = (revision: string) => {
+    const options = { bus: new MemoryBus(broker), deployment: DEPLOYMENT, revision, topics: [TOPIC] };
+    const worker = echoWorker({ ...options, haltCache: cache });
+    return worker.start().then(() => worker);
+  };
+  const workers = [await start("a"), await start("b")];
+  const boss = new Conductor({ bus, deployment: DEPLOYMENT, deadlines: { releaseMs: 50, takeMs: 150 } });
+  await boss.start();
+  const producer = await bus.producer();
+  let sent = 0;
+  const send = async (count: number) => {
+    for (let i = 0; i < count; i++, sent++) {
+      const key = INSTRUMENTS[sent % INSTRUMENTS.length] as string;
+      const value = Buffer.from(sent % 7 === 3 ? "poison" : "x");
+      await producer.send({ topic: TOPIC, partition: sent % 2, key, value });
+    }
+    const admin = await bus.admin();
+    await waitFor("the commits", async () => {
+      for (const revision of ["a", "b"]) {
+        const offsets = await admin.committed(`${DEPLOYMENT}.${revision}`, TOPIC);
+        if ([...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0) !== sent) return false;
+      }
+      return true;
+    });
+  };
+  await send(60);
+  await boss.move(["BTCUSDT"], "b", places);
+  await send(60);
+  await boss.move(["*"], "b", places);
+  await send(60);
+  await boss.move(["BTCUSDT"], "a", places);
+  await send(60);
+  await boss.move(["ETHUSDT"], "nobody", places);
+  await send(60);
+  await setHalt(bus, DEPLOYMENT, cache, { halted: true, reason: "test", known: undefined });
+  await send(30);
+  await setHalt(bus, DEPLOYMENT, cache, { halted: false, reason: "test", known: await cache.get() });
+  workers.push(await start("c"));
+  await send(60);
+  await waitFor("c", async () => {
+    const offsets = await (await bus.admin()).committed(`${DEPLOYMENT}.c`, TOPIC);
+    return [...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0) === sent;
+  });
+  const committed = new Map<string, number>();
+  for (const revision of ["a", "b", "c"]) {
+    const offsets = await (await bus.admin()).committed(`${DEPLOYMENT}.${revision}`, TOPIC);
+    for (const [partition, offset] of offsets)
+      committed.set(`${revision} ${TOPIC}/${partition}`, Number(offset));
+  }
+  await Promise.all(workers.map((worker) => worker.stop()));
+  await boss.close();
+  await bus.close();
+  const records = (topic: string) => broker.partitions(topic).flat();
+  const outcomes = (topic: string) => records(topic).flatMap(({ headers }) => parseOutcome(headers) ?? []);
+  return {
+    inputs: records(TOPIC).map(({ partition, offset, key = "" }) => ({
+      place: { topic: TOPIC, partition },
+      offset: Number(offset),
+      key,
+    })),
+    live: outcomes(topics.signals(DEPLOYMENT)),
+    dead: outcomes(topics.deadLetters(DEPLOYMENT)),
+    shadow: outcomes(topics.shadow(DEPLOYMENT)),
+    ledger: records(topics.ledger(DEPLOYMENT)).map(parseLedger),
+    committed,
+  };
+}
+
+function verify(history: History): Verdict {
+  const checker = new HistoryChecker();
+  for (const record of history.ledger) checker.addLedger(record);
+  for (const { place, offset, key } of history.inputs) checker.addInput(place, offset, key);
+  for (const source of ["live", "dead", "shadow"] satisfies Source[]) {
+    for (const outcome of history[source]) checker.addOutcome(source, outcome);
+  }
+  const committed = (revision: string, place: Place) =>
+    history.committed.get(`${revision} ${placeKey(place)}`);
+  return checker.finish(committed, committed);
+}
+
+let good: History;
+beforeAll(async () => {
+  good = await makeHistory();
+});
+
+const copy = (): History => structuredClone(good);
+const rulesOf = (verdict: Verdict) =>
+  Object.entries(verdict.broken).flatMap(([rule, count]) => (count > 0 ? [rule] : []));
+
+const index = (
+  list: readonly ReadOutcome[],
+  from: number,
+  check: (outcome: ReadOutcome) => boolean = () => true,
+) => {
+  const found = list.findIndex((outcome, i) => i >= from && check(outcome));
+  if (found < 0) throw new Error("the history has no such record");
+  return found;
+};
+const change = (list: ReadOutcome[], at: number, patch: Partial<ReadOutcome>) => {
+  list[at] = { ...(list[at] as ReadOutcome), ...patch };
+};
+const ledgerIndex = (history: History, type: Ledger["type"], nth: number) => {
+  const all = history.ledger.flatMap((record, i) => (record.type === type ? [i] : []));
+  return all.at(nth) as number;
+};
+/** Two live records of one instrument and partition that follow each other, of which the first is at or after `from`. */
+const neighbours = (list: readonly ReadOutcome[], from: number): [number, number] => {
+  const first = list[from] as ReadOutcome;
+  return [
+    from,
+    index(list, from + 1, (o) => o.instrument === first.instrument && o.partition === first.partition),
+  ];
+};
+const swap = (list: ReadOutcome[], [a, b]: readonly [number, number]) => {
+  [list[a], list[b]] = [list[b] as ReadOutcome, list[a] as ReadOutcome];
+};
+const byA = (outcome: ReadOutcome) => outcome.revision === "a";
+const byB = (outcome: ReadOutcome) => outcome.revision === "b";
+
+/** Ways to break a history, each with the rule that it breaks. */
+const BREAKS: readonly (readonly [string, Rule, (history: History) => void])[] = [
+  ["a live decision is lost", "H1", (h) => void h.live.splice(20, 1)],
+  ["the first live decision is lost", "H1", (h) => void h.live.splice(0, 1)],
+  ["a live decision of the next owner is lost", "H1", (h) => void h.live.splice(index(h.live, 0, byB), 1)],
+  ["a dead letter is lost", "H1", (h) => void h.dead.splice(3, 1)],
+  [
+    "a withheld record is lost",
+    "H1",
+    (h) =>
+      void h.shadow.splice(
+        index(h.shadow, 0, ({ action }) => action === "withheld"),
+        1,
+      ),
+  ],
+  ["a live decision is there twice", "H1", (h) => void h.live.splice(30, 0, h.live[30] as ReadOutcome)],
+  ["a decision is there twice, far apart", "H1", (h) => void h.live.push(h.live[5] as ReadOutcome)],
+  [
+    "a record has both a decision and a dead letter",
+    "H1",
+    (h) => void h.dead.push({ ...(h.live.at(-1) as ReadOutcome), kind: "rejected" }),
+  ],
+  [
+    "a record is decided by one revision and withheld by another",
+    "H1",
+    (h) => void h.shadow.push({ ...(h.live.at(-1) as ReadOutcome), revision: "b", action: "withheld" }),
+  ],
+  [
+    "both revisions decide the same record live",
+    "H1",
+    (h) => void h.live.push({ ...(h.live.at(-1) as ReadOutcome), revision: "b" }),
+  ],
+  ["an outcome has no input record", "H1", (h) => void h.inputs.splice(40, 1)],
+  ["a record is decided by the wrong revision", "H2", (h) => change(h.live, 10, { revision: "b" })],
+  ["a record is decided by a revision that never owned", "H2", (h) => change(h.live, 10, { revision: "c" })],
+  ["a decision bears another epoch", "H2", (h) => change(h.live, index(h.live, 0, byB), { epoch: 7 })],
+  ["a dead letter is of the wrong revision", "H2", (h) => change(h.dead, 1, { revision: "b" })],
+  [
+    "the old owner decides one record behind the cut",
+    "H2",
+    (h) => change(h.live, index(h.live, 0, byB), { revision: "a", epoch: 1 }),
+  ],
+  [
+    "the take-over is missing in the ledger",
+    "H2",
+    (h) => void h.ledger.splice(ledgerIndex(h, "taken", 2), 1),
+  ],
+  [
+    "the request is missing in the ledger",
+    "H2",
+    (h) => void h.ledger.splice(ledgerIndex(h, "request", 1), 1),
+  ],
+  [
+    "the cut in the ledger is another one",
+    "H2",
+    (h) => {
+      const at = ledgerIndex(h, "released", 0);
+      const released = h.ledger[at] as Ledger & { type: "released" };
+      h.ledger[at] = { ...released, cut: String(Number(released.cut) - 3) };
+    },
+  ],
+  [
+    "the revision changes without a cut",
+    "H3",
+    (h) => {
+      const from = index(h.live, 0, byB) + 1;
+      const at = index(h.live, from, ({ instrument }) => instrument === h.live[from]?.instrument);
+      change(h.live, at, { revision: "a", epoch: 1 });
+    },
+  ],
+  [
+    "the revision changes and changes back without cuts",
+    "H3",
+    (h) => change(h.live, index(h.live, 0, byA) + 4, { revision: "c" }),
+  ],
+  [
+    "an epoch falls in the order of the output",
+    "H4",
+    (h) => {
+      const last = h.live.length - 1;
+      change(h.live, last, { epoch: 1 });
+    },
+  ],
+  ["an epoch rises and falls again", "H4", (h) => change(h.live, 8, { epoch: 9 })],
+  ["two decisions of an instrument are swapped", "H5", (h) => swap(h.live, neighbours(h.live, 12))],
+  ["two dead letters of an instrument are swapped", "H5", (h) => swap(h.dead, neighbours(h.dead, 0))],
+  [
+    "a decision comes long after its turn",
+    "H5",
+    (h) => {
+      const [late] = h.live.splice(15, 1);
+      h.live.push(late as ReadOutcome);
+    },
+  ],
+  [
+    "a record of a transaction that did not commit is read",
+    "H6",
+    (h) => {
+      const offset = h.inputs.filter(({ place }) => place.partition === 0).length;
+      h.inputs.push({ place: { topic: TOPIC, partition: 0 }, offset, key: "BTCUSDT" });
+      h.shadow.push({ ...(h.shadow.at(-1) as ReadOutcome), partition: 0, offset: BigInt(offset) });
+    },
+  ],
+  [
+    "the committed offset is behind what was read",
+    "H6",
+    (h) => h.committed.set(`a ${TOPIC}/0`, (h.committed.get(`a ${TOPIC}/0`) ?? 0) - 1),
+  ],
+  [
+    "the committed offset is ahead of the last outcome",
+    "H7",
+    (h) => h.committed.set(`b ${TOPIC}/1`, (h.committed.get(`b ${TOPIC}/1`) ?? 0) + 1),
+  ],
+  ["a revision computed records again", "H7", (h) => void h.shadow.push(h.shadow.find(byB) as ReadOutcome)],
+  [
+    "a revision went back and went on from there",
+    "H7",
+    (h) => swap(h.shadow, neighbours(h.shadow, index(h.shadow, 0, byB))),
+  ],
+  ["a revision has nothing for a record", "H8", (h) => void h.shadow.splice(index(h.shadow, 0, byB), 1)],
+  [
+    "a late revision has nothing for its first record",
+    "H8",
+    (h) =>
+      void h.shadow.splice(
+        index(h.shadow, 0, ({ revision }) => revision === "c"),
+        1,
+      ),
+  ],
+  [
+    "a revision never said where it began",
+    "H8",
+    (h) => {
+      h.ledger = h.ledger.filter((record) => record.type !== "started" || record.revision !== "c");
+    },
+  ],
+];
+
+describe("the history checker", () => {
+  it("accepts a history in which all of it happened, and counts it", () => {
+    const verdict = verify(good);
+    expect(verdict.violations).toEqual([]);
+    expect(verdict.ok).toBe(true);
+    const { counts } = verdict;
+    expect(counts.inputs).toBe(390);
+    expect(counts.live + counts.rejected + counts.withheld + counts.pending).toBe(390);
+    expect(counts).toMatchObject({ pending: 0, unowned: 0, withheld: 30, forced: 2 });
+  });
+
+  it("knows at least 25 ways to break one", () => {
+    expect(BREAKS.length).toBeGreaterThanOrEqual(25);
+    expect(new Set(BREAKS.map(([, rule]) => rule)).size).toBe(8);
+  });
+
+  it.each(BREAKS)("finds that %s (%s)", (_, rule, breakIt) => {
+    const history = copy();
+    breakIt(history);
+    const verdict = verify(history);
+    expect(verdict.ok).toBe(false);
+    expect(rulesOf(verdict)).toContain(rule);
+    expect(verdict.violations.find((violation) => violation.rule === rule)?.detail).not.toBe("");
+  });
+
+  it("calls pending what the owner has not committed yet", () => {
+    const history = copy();
+    const end = history.inputs.filter(({ place }) => place.partition === 0).length;
+    history.inputs.push({ place: { topic: TOPIC, partition: 0 }, offset: end, key: "BTCUSDT" });
+    const verdict = verify(history);
+    expect(verdict.ok).toBe(true);
+    expect(verdict.counts.pending).toBe(1);
+  });
+});

@@ -1,0 +1,378 @@
+import type { Ledger } from "#runtime/contracts/ledger.ts";
+import type { ReadOutcome } from "../outcome.ts";
+import { type Place, placeKey } from "../rules.ts";
+import { Ownership } from "./segments.ts";
+
+/** What must hold of a history. */
+export const RULES = {
+  H1: "each input record has exactly one live outcome",
+  H2: "the outcome is that of the revision that owned the instrument there",
+  H3: "the revision changes only at a recorded cut",
+  H4: "epochs never fall in the order of the output",
+  H5: "the order of the output is the order of the input, for each instrument",
+  H6: "nothing of a transaction that was not committed is read",
+  H7: "the committed offset is the last outcome's + 1 and never goes back",
+  H8: "each revision has an outcome for every record since it began",
+} as const;
+export type Rule = keyof typeof RULES;
+
+export interface Violation {
+  readonly rule: Rule;
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: number;
+  readonly detail: string;
+}
+
+export interface Verdict {
+  readonly ok: boolean;
+  readonly counts: {
+    readonly inputs: number;
+    readonly live: number;
+    readonly rejected: number;
+    readonly withheld: number;
+    readonly shadow: number;
+    readonly handovers: number;
+    readonly forced: number;
+    /** Inputs that the owner has not committed yet. */
+    readonly pending: number;
+    /** Inputs from before anybody owned the instrument. */
+    readonly unowned: number;
+  };
+  /** How often each rule is broken. */
+  readonly broken: Readonly<Record<Rule, number>>;
+  /** The first breaches of each rule. */
+  readonly violations: readonly Violation[];
+}
+
+/** Breaches of one rule that are kept with their place. */
+const KEPT = 10;
+const NO_EPOCH = 0;
+
+/** Names as small numbers. */
+class Names {
+  readonly #ids = new Map<string, number>();
+  readonly #names: string[] = [];
+
+  id(name: string): number {
+    let id = this.#ids.get(name);
+    if (id === undefined) {
+      id = this.#names.push(name);
+      this.#ids.set(name, id);
+    }
+    return id;
+  }
+
+  name(id: number): string {
+    return this.#names[id - 1] ?? "";
+  }
+
+  get size(): number {
+    return this.#names.length;
+  }
+}
+
+/** One partition of the input: a slot for each offset from the first one that is kept. */
+class PartitionHistory {
+  readonly place: Place;
+  readonly id: string;
+  base = -1;
+  /** Slots that are in use, and those up to the last input record that was read. */
+  length = 0;
+  inputs = 0;
+  /** Instrument of the input record; 0 where there is none. */
+  instruments = new Uint32Array(1024);
+  /** Instrument, revision and epoch of the live outcome; 0 where there is none. */
+  outcomes = new Uint32Array(1024);
+  owners = new Uint16Array(1024);
+  epochs = new Uint32Array(1024);
+  /** By revision: which offsets it has an outcome for. */
+  readonly covered = new Map<number, Uint8Array>();
+
+  constructor(place: Place) {
+    this.place = place;
+    this.id = placeKey(place);
+  }
+
+  /** The slot of an offset; -1 for one from before what is kept of the input. */
+  slot(offset: number): number {
+    if (this.base < 0 || offset < this.base) return -1;
+    const slot = offset - this.base;
+    if (slot >= this.instruments.length) this.#grow(slot);
+    if (slot >= this.length) this.length = slot + 1;
+    return slot;
+  }
+
+  #grow(slot: number): void {
+    const size = Math.max(slot + 1, this.instruments.length * 2);
+    const copy = <T extends Uint8Array | Uint16Array | Uint32Array>(larger: T, old: T): T => {
+      larger.set(old);
+      return larger;
+    };
+    this.instruments = copy(new Uint32Array(size), this.instruments);
+    this.outcomes = copy(new Uint32Array(size), this.outcomes);
+    this.owners = copy(new Uint16Array(size), this.owners);
+    this.epochs = copy(new Uint32Array(size), this.epochs);
+    for (const [revision, old] of this.covered) this.covered.set(revision, copy(new Uint8Array(size), old));
+  }
+
+  cover(revision: number, slot: number): void {
+    let covered = this.covered.get(revision);
+    if (covered === undefined || slot >= covered.length) {
+      const larger = new Uint8Array(this.instruments.length);
+      if (covered !== undefined) larger.set(covered);
+      covered = larger;
+      this.covered.set(revision, covered);
+    }
+    covered[slot] = 1;
+  }
+}
+
+interface Stream {
+  offset: number;
+  epoch: number;
+}
+
+/** Where a record lies that carries an outcome. */
+export type Source = "live" | "dead" | "shadow";
+
+/**
+ * Checks a deployment's history against H1 to H8. Records are given topic by topic, each partition in its order, the
+ * input first; memory is some 20 bytes for each input record. Order and epochs are checked as records come, everything
+ * else in one pass at the end.
+ */
+export class HistoryChecker {
+  readonly #ownership = new Ownership();
+  readonly #partitions = new Map<string, PartitionHistory>();
+  readonly #instruments = new Names();
+  readonly #revisions = new Names();
+  /** Latest of each stream whose order counts. */
+  readonly #streams = new Map<string, Stream>();
+  readonly #broken: Record<Rule, number> = { H1: 0, H2: 0, H3: 0, H4: 0, H5: 0, H6: 0, H7: 0, H8: 0 };
+  readonly #violations: Violation[] = [];
+  readonly #counts = {
+    inputs: 0,
+    live: 0,
+    rejected: 0,
+    withheld: 0,
+    shadow: 0,
+    handovers: 0,
+    forced: 0,
+    pending: 0,
+    unowned: 0,
+  };
+
+  get ownership(): Ownership {
+    return this.#ownership;
+  }
+
+  addLedger(record: Ledger): void {
+    this.#ownership.apply(record);
+    if (record.type === "taken") this.#counts.handovers += 1;
+    if (record.type === "released" && record.forced) this.#counts.forced += 1;
+  }
+
+  /** An input record, by its partition and in its order. */
+  addInput(place: Place, offset: number, key: string | undefined): void {
+    const partition = this.#partition(place);
+    if (partition.base < 0) partition.base = offset;
+    const slot = partition.slot(offset);
+    partition.instruments[slot] = this.#instruments.id(key ?? "");
+    partition.inputs = slot + 1;
+    this.#counts.inputs += 1;
+  }
+
+  /** An outcome, by the partition of the topic it lies in and in its order there. */
+  addOutcome(source: Source, outcome: ReadOutcome): void {
+    const { topic, partition, action, kind } = outcome;
+    const offset = Number(outcome.offset);
+    const history = this.#partition({ topic, partition });
+    const slot = history.slot(offset);
+    // From before what is kept of the input.
+    if (slot < 0) return;
+    const revision = this.#revisions.id(outcome.revision);
+    history.cover(revision, slot);
+    this.#checkOrder(source, outcome, history, offset);
+    if (action === "shadow") {
+      this.#counts.shadow += 1;
+      return;
+    }
+    if (action === "withheld") this.#counts.withheld += 1;
+    else if (kind === "rejected") this.#counts.rejected += 1;
+    else this.#counts.live += 1;
+    if (history.outcomes[slot] !== 0) {
+      const first = this.#revisions.name(history.owners[slot] ?? 0);
+      this.#break("H1", history, offset, `decided twice, by ${first} and ${outcome.revision}`);
+      return;
+    }
+    history.outcomes[slot] = this.#instruments.id(outcome.instrument);
+    history.owners[slot] = revision;
+    history.epochs[slot] = outcome.epoch ?? NO_EPOCH;
+  }
+
+  /**
+   * The verdict. `before` and `after` are the committed offsets of each revision, read before and after the outcomes:
+   * what had been committed before must be there, and nothing may be that was not committed after.
+   */
+  finish(
+    before: (revision: string, place: Place) => number | undefined,
+    after: (revision: string, place: Place) => number | undefined,
+  ): Verdict {
+    for (const history of this.#partitions.values()) {
+      this.#checkOwners(history, before);
+      this.#checkRevisions(history, before, after);
+    }
+    const total = Object.values(this.#broken).reduce((sum, count) => sum + count, 0);
+    return { ok: total === 0, counts: this.#counts, broken: this.#broken, violations: this.#violations };
+  }
+
+  #checkOrder(source: Source, outcome: ReadOutcome, history: PartitionHistory, offset: number): void {
+    const { action, instrument, revision } = outcome;
+    // Shadow outcomes of a revision come in the order of its input, whatever the instrument.
+    const key =
+      action === "shadow" ? `s/${history.id}/${revision}` : `${source}/${action}/${history.id}/${instrument}`;
+    const stream = this.#streams.get(key);
+    const epoch = outcome.epoch ?? NO_EPOCH;
+    if (stream === undefined) {
+      this.#streams.set(key, { offset, epoch });
+      return;
+    }
+    if (action === "shadow") {
+      if (offset <= stream.offset) {
+        this.#break("H7", history, offset, `${revision} computed it after ${stream.offset}: it went back`);
+      }
+    } else {
+      if (offset < stream.offset) {
+        this.#break("H5", history, offset, `${instrument} is decided after its ${stream.offset}`);
+      }
+      if (epoch < stream.epoch) {
+        this.#break("H4", history, offset, `${instrument}: epoch ${epoch} after ${stream.epoch}`);
+      }
+    }
+    stream.offset = offset;
+    stream.epoch = epoch;
+  }
+
+  /** H1, H2 and H3: every input record against the ledger and against the outcome before it. */
+  #checkOwners(
+    history: PartitionHistory,
+    before: (revision: string, place: Place) => number | undefined,
+  ): void {
+    const committed = new Map<string, number>();
+    const previous = new Map<number, { readonly revision: number; readonly offset: number }>();
+    // What lies behind was written while this was read.
+    for (let slot = 0; slot < history.inputs; slot++) {
+      const input = history.instruments[slot] ?? 0;
+      const instrument = history.outcomes[slot] || input;
+      const offset = history.base + slot;
+      const owner = history.owners[slot] ?? 0;
+      if (input === 0) {
+        if (owner !== 0) this.#break("H1", history, offset, "an outcome without an input record");
+        continue;
+      }
+      const segment = this.#ownership.at(history.id, this.#instruments.name(instrument), offset);
+      if (owner === 0) {
+        this.#missing(history, offset, instrument, segment?.revision, committed, before);
+        continue;
+      }
+      const name = this.#revisions.name(owner);
+      if (segment?.revision !== name || segment.epoch !== history.epochs[slot]) {
+        const right = segment === undefined ? "nobody" : `${segment.revision} in epoch ${segment.epoch}`;
+        const detail = `${name} in epoch ${history.epochs[slot]} decided, the owner is ${right}`;
+        this.#break("H2", history, offset, detail);
+      }
+      const last = previous.get(instrument);
+      if (
+        last !== undefined &&
+        last.revision !== owner &&
+        !this.#cutBetween(history, instrument, last.offset, offset)
+      ) {
+        const from = this.#revisions.name(last.revision);
+        this.#break("H3", history, offset, `from ${from} to ${name} without a cut after ${last.offset}`);
+      }
+      previous.set(instrument, { revision: owner, offset });
+    }
+  }
+
+  #missing(
+    history: PartitionHistory,
+    offset: number,
+    instrument: number,
+    owner: string | undefined,
+    committed: Map<string, number>,
+    before: (revision: string, place: Place) => number | undefined,
+  ): void {
+    if (owner === undefined) {
+      const first = this.#ownership.segments(history.id, this.#instruments.name(instrument))[0];
+      if (first === undefined || offset < first.from) this.#counts.unowned += 1;
+      else this.#counts.pending += 1;
+      return;
+    }
+    let position = committed.get(owner);
+    if (position === undefined) {
+      position = before(owner, history.place) ?? 0;
+      committed.set(owner, position);
+    }
+    if (offset >= position) this.#counts.pending += 1;
+    else this.#break("H1", history, offset, `no live outcome, the owner ${owner} has passed it`);
+  }
+
+  #cutBetween(history: PartitionHistory, instrument: number, after: number, upTo: number): boolean {
+    return this.#ownership
+      .segments(history.id, this.#instruments.name(instrument))
+      .some(({ from }) => from > after && from <= upTo);
+  }
+
+  /** H6, H7 and H8: each revision's outcomes against what it committed. */
+  #checkRevisions(
+    history: PartitionHistory,
+    before: (revision: string, place: Place) => number | undefined,
+    after: (revision: string, place: Place) => number | undefined,
+  ): void {
+    const started = this.#ownership.state.partitions.get(history.id)?.started ?? new Map<string, bigint>();
+    for (const [revision, covered] of history.covered) {
+      if (!started.has(this.#revisions.name(revision))) {
+        const offset = history.base + covered.indexOf(1);
+        this.#break("H8", history, offset, `${this.#revisions.name(revision)} never recorded that it began`);
+      }
+    }
+    for (const [name, start] of started) {
+      const covered = history.covered.get(this.#revisions.id(name)) ?? new Uint8Array();
+      const from = Math.max(0, Number(start) - history.base);
+      const passed = before(name, history.place) ?? Number(start);
+      const end = after(name, history.place) ?? Number(start);
+      let last = -1;
+      for (let slot = 0; slot < history.length; slot++) {
+        const offset = history.base + slot;
+        if (covered[slot] === 1) {
+          last = offset;
+          if (offset >= end) this.#break("H6", history, offset, `${name} has committed only up to ${end}`);
+        } else if (slot >= from && offset < passed && history.instruments[slot] !== 0) {
+          this.#break("H8", history, offset, `${name} began at ${start} and has nothing here`);
+        }
+      }
+      // Only what does not move can be compared.
+      const expected = last < 0 ? Number(start) : last + 1;
+      if (passed === end && end !== expected && end > history.base) {
+        this.#break("H7", history, expected, `${name} has committed ${end}, its last outcome is ${last}`);
+      }
+    }
+  }
+
+  #partition(place: Place): PartitionHistory {
+    const id = placeKey(place);
+    let partition = this.#partitions.get(id);
+    if (partition === undefined) {
+      partition = new PartitionHistory(place);
+      this.#partitions.set(id, partition);
+    }
+    return partition;
+  }
+
+  #break(rule: Rule, { place }: PartitionHistory, offset: number, detail: string): void {
+    this.#broken[rule] += 1;
+    if (this.#broken[rule] > KEPT) return;
+    const { topic, partition } = place;
+    this.#violations.push({ rule, topic, partition, offset, detail });
+  }
+}
