@@ -5,7 +5,7 @@ import type { Ledger, Request } from "#runtime/contracts/ledger.ts";
 import { conduct, DEADLINES, type Deadlines, type Debtor, planMove } from "./conduct.ts";
 import { HandoverError } from "./errors.ts";
 import { LedgerFollower, ledgerRecord } from "./ledger.ts";
-import { groupOf, transactionalId } from "./partition.ts";
+import { groupOf, readLedger, transactionalId } from "./partition.ts";
 import { forcedRelease, type LedgerState, type Place, partitionState, refusal } from "./rules.ts";
 
 /** Points of the protocol at which a test may stop a conductor. */
@@ -27,6 +27,9 @@ export type ConductorEvent =
   | { readonly kind: "forced"; readonly place: Place; readonly revision: string; readonly cut: bigint }
   | { readonly kind: "lost-race"; readonly place: Place; readonly revision: string }
   | { readonly kind: "completed"; readonly epoch: number };
+
+/** An open transaction of somebody who died keeps readers of the ledger waiting for 15 s at most. */
+const READ_MS = 20_000;
 
 export function conductorId(deployment: string): string {
   return `baton.conductor.${deployment}`;
@@ -151,6 +154,9 @@ export class Conductor {
       const committed = (await admin.committed(groupOf(deployment, revision), place.topic)).get(
         place.partition,
       );
+      // As a worker would begin: what it wrote before it was fenced may not have been read yet.
+      const abort = AbortSignal.timeout(READ_MS);
+      await readLedger({ deployment, revision, follower: this.#follower }, place, producer, abort);
       const state = partitionState(this.state, place);
       const release = forcedRelease(state, revision, committed ?? 0n);
       if (release !== undefined) {
@@ -164,7 +170,7 @@ export class Conductor {
       }
     } catch (error) {
       if (!(error instanceof BusError)) throw error;
-      if (error.code !== "FENCED" && error.code !== "TRANSACTION_FAILED") throw error;
+      if (!["FENCED", "TRANSACTION_FAILED", "REBALANCED"].includes(error.code)) throw error;
       onEvent?.({ kind: "lost-race", place, revision });
     } finally {
       await producer.close().catch(() => {});

@@ -9,6 +9,7 @@ import { type Action, type Destinations, type Outcome, outcomeRecord } from "./o
 import { Ring } from "./ring.ts";
 import {
   type Duty,
+  isDischarged,
   isLive,
   moves,
   type PartitionState,
@@ -236,10 +237,7 @@ export class PartitionWorker {
     const { follower, hook, metrics } = this.#shared;
     await hook?.(step, this.place);
     metrics.handovers.inc({ step });
-    await follower.until(() => {
-      const now = this.#duty(this.#position);
-      return now?.epoch !== duty.epoch || now.kind !== duty.kind;
-    }, this.#gone.signal);
+    await follower.until(() => isDischarged(this.#state(), duty), this.#gone.signal);
   }
 
   #state(): PartitionState {
@@ -297,8 +295,8 @@ async function committedBy({ bus, deployment }: Revision, revision: string, plac
  * Writes into the ledger and waits until that can be read: then everything that came before has been read, also what
  * an open transaction of another writer holds back from readers who go by the log's end.
  */
-async function readLedger(
-  { deployment, revision, follower }: Revision,
+export async function readLedger(
+  { deployment, revision, follower }: Pick<Revision, "deployment" | "revision" | "follower">,
   place: Place,
   producer: TransactionalProducer,
   signal: AbortSignal,

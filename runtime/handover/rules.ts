@@ -291,6 +291,15 @@ export function workerDuty(state: PartitionState, revision: string, position: bi
 }
 
 /**
+ * Whether what a duty made the worker write has been read. Until then it does nothing else: by what it has read it
+ * might give back, as not yet taken, what it has decided already.
+ */
+export function isDischarged(state: PartitionState, duty: Pick<Duty, "kind" | "epoch">): boolean {
+  const move = state.moves.find(({ epoch }) => epoch === duty.epoch);
+  return move === undefined || (duty.kind === "release" && move.cut !== undefined);
+}
+
+/**
  * The cut when a revision that has committed everything below `position` lets go. Not below where its own decisions
  * begin: it may have taken over before it got there.
  */

@@ -1,0 +1,515 @@
+import { type Ledger, REST } from "#runtime/contracts/ledger.ts";
+import { undo } from "#runtime/handover/conduct.ts";
+import {
+  applyLedger,
+  type Duty,
+  EMPTY_LEDGER,
+  forcedRelease,
+  isDischarged,
+  isLive,
+  type LedgerState,
+  moves,
+  type PartitionState,
+  partitionState,
+  refusal,
+  workerDuty,
+} from "#runtime/handover/rules.ts";
+
+// A model of the hand-over protocol for exhaustive search. What is decided is decided by the production functions; what
+// is modelled is everything around them: a broker with transactions, fencing and committed offsets, workers that read
+// the ledger late, crash anywhere and come back, zombies beside their successors, conductors that depose each other.
+
+export interface ModelConfig {
+  readonly partitions: number;
+  /** The instrument of each message of a partition. */
+  readonly messages: readonly string[];
+  /** Requests that a conductor makes one after another: keys, from, to. */
+  readonly script: readonly { readonly keys: string[]; readonly from: Rev; readonly to: Rev }[];
+  /** How many crashes and zombies there may be in all. */
+  readonly faults: number;
+  readonly forces: number;
+  readonly handBacks: number;
+  /** How often an old ledger record may be written again. */
+  readonly duplicates: number;
+  /** Protections that are switched off, to see what each of them is for. */
+  readonly without?: "fencing" | "ledger-read" | "same-transaction";
+}
+
+type Rev = "a" | "b";
+const REVS: readonly Rev[] = ["a", "b"];
+const TOPIC = "t";
+
+/** A prefix of the ledger, shared by all states that have it. */
+interface Node {
+  readonly id: number;
+  readonly state: LedgerState;
+  readonly parent: Node | undefined;
+  readonly depth: number;
+  readonly record: Ledger | undefined;
+  readonly children: Map<string, Node>;
+}
+
+interface Worker {
+  readonly fence: number;
+  /** 0 fenced the one before, 1 has read its position, 2 has read the ledger and runs. */
+  readonly phase: 0 | 1 | 2;
+  readonly position: number;
+  readonly view: Node;
+  /** What it has written and waits to read. */
+  readonly waits: Waits | undefined;
+  /** Decides its next batch as it saw the ledger before its own release; only without "same-transaction". */
+  readonly stale: Node | undefined;
+}
+
+type Waits = Pick<Duty, "kind" | "epoch"> & { readonly filled?: bigint };
+
+interface Force {
+  readonly rev: Rev;
+  readonly partition: number;
+  readonly fence: number;
+  readonly committed: number | undefined;
+  /** Has read the ledger since it fenced the owner. */
+  readonly read: boolean;
+}
+
+interface Boss {
+  readonly fence: number;
+  readonly view: Node;
+  readonly force: Force | undefined;
+}
+
+/** Slots of workers: by revision and partition. */
+export interface State {
+  readonly head: Node;
+  readonly fences: readonly number[];
+  readonly committed: readonly number[];
+  /** By partition and offset: who decided live, 0 nobody. */
+  readonly out: readonly number[];
+  readonly workers: readonly (readonly Worker[])[];
+  readonly bosses: readonly Boss[];
+  readonly bossFence: number;
+  readonly asked: number;
+  readonly faults: number;
+  readonly forces: number;
+  readonly handBacks: number;
+  readonly duplicates: number;
+}
+
+type Add = (name: string, next: State, fault?: boolean) => undefined;
+
+export class Breach extends Error {}
+
+export interface Successor {
+  readonly name: string;
+  readonly state: State;
+  /** Only a fault takes this step; a world without faults goes on without it. */
+  readonly fault: boolean;
+}
+
+export class Model {
+  readonly #config: ModelConfig;
+  #nodes = 0;
+  readonly #root: Node;
+
+  constructor(config: ModelConfig) {
+    this.#config = config;
+    this.#root = this.#node(EMPTY_LEDGER, undefined, undefined);
+  }
+
+  initial(): State {
+    const { partitions, messages, faults, forces, handBacks, duplicates } = this.#config;
+    let head = this.#append(this.#root, {
+      type: "request",
+      at: 0,
+      epoch: 1,
+      instruments: [REST],
+      from: null,
+      to: "a",
+      partitions: this.#places(),
+    });
+    for (const place of this.#places()) {
+      const taken = { at: 0, epoch: 1, revision: "a", ...place, cut: "0", next: "0" };
+      head = this.#append(head, { type: "taken", ...taken });
+    }
+    const slots = REVS.length * partitions;
+    const worker: Worker = {
+      fence: 1,
+      phase: 2,
+      position: 0,
+      view: head,
+      waits: undefined,
+      stale: undefined,
+    };
+    return {
+      head,
+      fences: Array(slots).fill(1),
+      committed: Array(slots).fill(0),
+      out: Array(partitions * messages.length).fill(0),
+      workers: Array(slots).fill([worker]),
+      bosses: [],
+      bossFence: 0,
+      asked: 0,
+      faults,
+      forces,
+      handBacks,
+      duplicates,
+    };
+  }
+
+  /** Everything is asked for, taken and decided. */
+  done(state: State): boolean {
+    return (
+      state.asked === this.#config.script.length &&
+      [...state.head.state.requests.values()].every(({ open }) => open === 0) &&
+      state.out.every((rev) => rev !== 0)
+    );
+  }
+
+  successors(state: State): Successor[] {
+    const list: Successor[] = [];
+    const add: Add = (name, next, fault = false) => {
+      list.push({ name, state: next, fault });
+      return undefined;
+    };
+    for (const [slot, workers] of state.workers.entries()) {
+      for (const index of workers.keys()) this.#workerSteps(state, slot, index, add);
+      if (workers.length === 0) add(`spawn ${slot}`, this.#spawn(state, slot));
+      else if (workers.length === 1 && state.faults > 0) {
+        add(`zombie ${slot}`, this.#spawn({ ...state, faults: state.faults - 1 }, slot), true);
+      }
+    }
+    for (const index of state.bosses.keys()) this.#bossSteps(state, index, add);
+    if (state.bosses.length === 0) add("conduct", this.#spawnBoss(state));
+    else if (state.bosses.length === 1 && state.faults > 0) {
+      add("depose", this.#spawnBoss({ ...state, faults: state.faults - 1 }), true);
+    }
+    if (state.duplicates > 0) {
+      for (let node: Node | undefined = state.head; node?.record !== undefined; node = node.parent) {
+        const next = {
+          ...state,
+          head: this.#append(state.head, node.record),
+          duplicates: state.duplicates - 1,
+        };
+        add("duplicate", next, true);
+      }
+    }
+    return list;
+  }
+
+  /** A key that two states share only when they are the same. */
+  key(state: State): string {
+    const parts: number[] = [state.head.id, ...state.fences, ...state.committed, ...state.out];
+    for (const workers of state.workers) {
+      parts.push(workers.length);
+      for (const w of workers) {
+        parts.push(w.fence, w.phase, w.position, w.view.id, w.stale?.id ?? 0, waitsId(w.waits));
+      }
+    }
+    parts.push(state.bosses.length);
+    for (const { fence, view, force } of state.bosses) {
+      parts.push(fence, view.id);
+      if (force === undefined) parts.push(0);
+      else
+        parts.push(
+          1 + this.#slot(force.rev, force.partition),
+          force.fence,
+          (force.committed ?? -1) + 1,
+          force.read ? 1 : 0,
+        );
+    }
+    parts.push(state.bossFence, state.asked, state.faults, state.forces, state.handBacks, state.duplicates);
+    return String.fromCharCode(...parts.flatMap((n) => (n < 0xd000 ? [n] : [0xd000 + (n >> 12), n & 0xfff])));
+  }
+
+  #workerSteps(state: State, slot: number, index: number, add: Add): undefined {
+    const worker = state.workers[slot]?.[index] as Worker;
+    const [rev, partition] = this.#revOf(slot);
+    const id = `${rev}${partition}.${index}`;
+    const put = (base: State, next: Worker | undefined): State => {
+      const list = [...(base.workers[slot] as readonly Worker[])];
+      if (next === undefined) list.splice(index, 1);
+      else list[index] = next;
+      return { ...base, workers: replace(base.workers, slot, list) };
+    };
+    if (state.faults > 0) add(`crash ${id}`, put({ ...state, faults: state.faults - 1 }, undefined), true);
+    if (worker.phase === 0) {
+      const position = state.committed[slot] ?? 0;
+      return add(`position ${id}`, put(state, { ...worker, phase: 1, position }));
+    }
+    const fenced = this.#config.without !== "fencing" && worker.fence !== state.fences[slot];
+    // It writes into the ledger first: a fenced worker gets no further.
+    if (worker.phase === 1) {
+      if (fenced) return add(`fenced ${id}`, put(state, undefined));
+      const view = this.#config.without === "ledger-read" ? this.#beforeRequests(state.head) : state.head;
+      return add(`ledger ${id}`, put(state, { ...worker, phase: 2, view }));
+    }
+    if (worker.view !== state.head) {
+      add(`read ${id}`, put(state, { ...worker, view: this.#next(worker.view, state.head) }));
+    }
+    const local = partitionState(worker.view.state, { topic: TOPIC, partition });
+    const duty = workerDuty(local, rev, BigInt(worker.position));
+    if (worker.stale === undefined && !hasRead(local, worker.waits)) return undefined;
+    if (duty?.kind === "take") {
+      if (fenced) return add(`fenced ${id}`, put(state, undefined));
+      return this.#takeSteps(state, worker, slot, local, duty, id, put, add);
+    }
+    if (duty?.kind === "release" && worker.stale === undefined) {
+      if (fenced) add(`fenced ${id}`, put(state, undefined));
+      else {
+        const head = this.#append(state.head, this.#released(rev, partition, duty.epoch, duty.cut));
+        add(`release ${id}`, put({ ...state, head }, { ...worker, waits: duty }));
+        if (this.#config.without === "same-transaction") {
+          add(`release apart ${id}`, put({ ...state, head }, { ...worker, waits: duty, stale: worker.view }));
+        }
+      }
+    }
+    if (worker.position >= this.#config.messages.length) return undefined;
+    if (fenced) return add(`fenced ${id}`, put(state, undefined));
+    this.#batchStep(state, worker, slot, id, put, add);
+  }
+
+  #batchStep(
+    state: State,
+    worker: Worker,
+    slot: number,
+    id: string,
+    put: (base: State, next: Worker | undefined) => State,
+    add: Add,
+  ): undefined {
+    const [rev, partition] = this.#revOf(slot);
+    const offset = worker.position;
+    const view = worker.stale ?? worker.view;
+    const local = partitionState(view.state, { topic: TOPIC, partition });
+    const instrument = this.#config.messages[offset] as string;
+    let next = state;
+    if (isLive(local, rev, instrument, BigInt(offset)) !== undefined) {
+      next = this.#decide(next, rev, partition, offset, id);
+    }
+    next = { ...next, committed: replace(next.committed, slot, offset + 1) };
+    const duty = workerDuty(local, rev, BigInt(offset + 1));
+    let waits: Waits | undefined;
+    if (duty?.kind === "release" && worker.stale === undefined) {
+      next = { ...next, head: this.#append(next.head, this.#released(rev, partition, duty.epoch, duty.cut)) };
+      waits = duty;
+    }
+    add(`batch ${id}`, put(next, { ...worker, position: offset + 1, waits, stale: undefined }));
+  }
+
+  #takeSteps(
+    state: State,
+    worker: Worker,
+    slot: number,
+    local: PartitionState,
+    duty: Duty & { readonly kind: "take" },
+    id: string,
+    put: (base: State, next: Worker | undefined) => State,
+    add: Add,
+  ): undefined {
+    const [rev, partition] = this.#revOf(slot);
+    const offsets: number[] = [];
+    for (let offset = Number(duty.fill); offset < worker.position; offset++) {
+      if (moves(local, duty.keys, this.#config.messages[offset] as string)) offsets.push(offset);
+    }
+    const base = { at: 0, epoch: duty.epoch, revision: rev, topic: TOPIC, partition };
+    const fill = (list: readonly number[]) =>
+      list.reduce((next, offset) => this.#decide(next, rev, partition, offset, id), state);
+    const taken: Ledger = { type: "taken", ...base, cut: String(duty.cut), next: String(worker.position) };
+    const all = fill(offsets);
+    add(`take ${id}`, put({ ...all, head: this.#append(all.head, taken) }, { ...worker, waits: duty }));
+    const [first] = offsets;
+    if (first === undefined || offsets.length < 2) return undefined;
+    // In more than one transaction.
+    const part = fill([first]);
+    const head = this.#append(part.head, { type: "filled", ...base, next: String(first + 1) });
+    add(`fill ${id}`, put({ ...part, head }, { ...worker, waits: { ...duty, filled: BigInt(first + 1) } }));
+  }
+
+  #bossSteps(state: State, index: number, add: Add): undefined {
+    const boss = state.bosses[index] as Boss;
+    const put = (base: State, next: Boss | undefined): State => {
+      const list = [...base.bosses];
+      if (next === undefined) list.splice(index, 1);
+      else list[index] = next;
+      return { ...base, bosses: list };
+    };
+    if (state.faults > 0) add("crash boss", put({ ...state, faults: state.faults - 1 }, undefined), true);
+    if (boss.view !== state.head) {
+      add("boss reads", put(state, { ...boss, view: this.#next(boss.view, state.head) }));
+    }
+    const { force } = boss;
+    if (force !== undefined) return this.#forceStep(state, boss, force, put, add);
+    const view = boss.view.state;
+    const deposed = boss.fence !== state.bossFence;
+    const open = [...view.requests.values()].filter((entry) => entry.open > 0);
+    const wanted = this.#config.script[state.asked];
+    if (wanted !== undefined && open.length === 0) {
+      const { keys: instruments, from, to } = wanted;
+      const request = {
+        epoch: view.epoch + 1,
+        instruments: [...instruments],
+        from,
+        to,
+        partitions: this.#places(),
+      };
+      if (deposed) add("deposed", put(state, undefined));
+      else if (refusal(view, request) === undefined) {
+        const head = this.#append(state.head, { type: "request", at: 0, ...request });
+        add("request", { ...state, head, asked: state.asked + 1 });
+      } else if (boss.view === state.head) {
+        // What was handed back is not asked for again.
+        add("skip", { ...state, asked: state.asked + 1 });
+      }
+    }
+    const [only, ...more] = open;
+    if (only !== undefined && more.length === 0 && state.handBacks > 0) {
+      const request = undo(view, only.request);
+      if (request !== undefined) {
+        if (deposed) add("deposed", put(state, undefined), true);
+        else if (refusal(view, request) === undefined) {
+          const head = this.#append(state.head, { type: "request", at: 0, ...request });
+          add("hand back", { ...state, head, handBacks: state.handBacks - 1 }, true);
+        }
+      }
+    }
+    if (state.forces === 0) return undefined;
+    for (let partition = 0; partition < this.#config.partitions; partition++) {
+      for (const rev of REVS) {
+        if (workerDuty(partitionState(view, { topic: TOPIC, partition }), rev, 0n)?.kind !== "release")
+          continue;
+        const slot = this.#slot(rev, partition);
+        const fence = (state.fences[slot] ?? 0) + 1;
+        const next = { ...state, fences: replace(state.fences, slot, fence), forces: state.forces - 1 };
+        add(
+          `force ${rev}${partition}`,
+          put(next, { ...boss, force: { rev, partition, fence, committed: undefined, read: false } }),
+          true,
+        );
+      }
+    }
+  }
+
+  #forceStep(
+    state: State,
+    boss: Boss,
+    force: Force,
+    put: (base: State, next: Boss | undefined) => State,
+    add: Add,
+  ): undefined {
+    const { rev, partition } = force;
+    const slot = this.#slot(rev, partition);
+    if (force.committed === undefined) {
+      return add(
+        "force reads",
+        put(state, { ...boss, force: { ...force, committed: state.committed[slot] ?? 0 } }),
+      );
+    }
+    const ended = put(state, { ...boss, force: undefined });
+    if (this.#config.without !== "fencing" && force.fence !== state.fences[slot])
+      return add("force lost", ended);
+    if (!force.read) {
+      return add(
+        "force reads ledger",
+        put(state, { ...boss, view: state.head, force: { ...force, read: true } }),
+      );
+    }
+    const local = partitionState(boss.view.state, { topic: TOPIC, partition });
+    const release = forcedRelease(local, rev, BigInt(force.committed));
+    if (release === undefined) return add("force moot", ended);
+    const head = this.#append(state.head, this.#released(rev, partition, release.epoch, release.cut));
+    add("forced", { ...ended, head });
+  }
+
+  /** One live outcome: never a second one, never before those of the same instrument that come first. */
+  #decide(state: State, rev: Rev, partition: number, offset: number, who: string): State {
+    const { messages } = this.#config;
+    const at = partition * messages.length + offset;
+    if (state.out[at] !== 0) throw new Breach(`${who} decides ${partition}/${offset} again`);
+    for (let before = 0; before < offset; before++) {
+      if (messages[before] === messages[offset] && state.out[at - offset + before] === 0) {
+        throw new Breach(`${who} decides ${partition}/${offset} before ${before}`);
+      }
+    }
+    return { ...state, out: replace(state.out, at, REVS.indexOf(rev) + 1) };
+  }
+
+  #spawn(state: State, slot: number): State {
+    const fence = (state.fences[slot] ?? 0) + 1;
+    const view = this.#beforeRequests(state.head);
+    const worker: Worker = { fence, phase: 0, position: 0, view, waits: undefined, stale: undefined };
+    const workers = replace(state.workers, slot, [...(state.workers[slot] as readonly Worker[]), worker]);
+    return { ...state, fences: replace(state.fences, slot, fence), workers };
+  }
+
+  #spawnBoss(state: State): State {
+    const fence = state.bossFence + 1;
+    return {
+      ...state,
+      bossFence: fence,
+      bosses: [...state.bosses, { fence, view: state.head, force: undefined }],
+    };
+  }
+
+  /** The ledger as it was before anything was asked for: what a worker knows that has not read it. */
+  #beforeRequests(head: Node): Node {
+    let node = head;
+    while (node.depth > 1 + this.#config.partitions) node = node.parent as Node;
+    return node;
+  }
+
+  #next(from: Node, head: Node): Node {
+    let node = head;
+    while (node.depth > from.depth + 1) node = node.parent as Node;
+    return node;
+  }
+
+  #append(to: Node, record: Ledger): Node {
+    const key = JSON.stringify(record);
+    let child = to.children.get(key);
+    if (child === undefined) {
+      child = this.#node(applyLedger(to.state, record), to, record);
+      to.children.set(key, child);
+    }
+    return child;
+  }
+
+  #node(state: LedgerState, parent: Node | undefined, record: Ledger | undefined): Node {
+    const depth = parent === undefined ? 0 : parent.depth + 1;
+    return { id: ++this.#nodes, state, parent, depth, record, children: new Map() };
+  }
+
+  #released(rev: Rev, partition: number, epoch: number, cut: bigint): Ledger {
+    const place = { topic: TOPIC, partition };
+    return { type: "released", at: 0, epoch, revision: rev, ...place, cut: String(cut), forced: false };
+  }
+
+  #places() {
+    return Array.from({ length: this.#config.partitions }, (_, partition) => ({ topic: TOPIC, partition }));
+  }
+
+  #slot(rev: Rev, partition: number): number {
+    return REVS.indexOf(rev) * this.#config.partitions + partition;
+  }
+
+  #revOf(slot: number): [Rev, number] {
+    const { partitions } = this.#config;
+    return [REVS[Math.floor(slot / partitions)] as Rev, slot % partitions];
+  }
+}
+
+function hasRead(state: PartitionState, waits: Waits | undefined): boolean {
+  if (waits === undefined || isDischarged(state, waits)) return true;
+  if (waits.filled === undefined) return false;
+  return (state.moves.find(({ epoch }) => epoch === waits.epoch)?.filled ?? 0n) >= waits.filled;
+}
+
+function waitsId(waits: Waits | undefined): number {
+  return waits === undefined
+    ? 0
+    : (waits.epoch * 2 + (waits.kind === "take" ? 1 : 0)) * 16 + Number(waits.filled ?? 0n);
+}
+
+function replace<T>(list: readonly T[], index: number, value: T): readonly T[] {
+  const copy = list.slice();
+  copy[index] = value;
+  return copy;
+}
