@@ -10,7 +10,7 @@ export default defineConfig({
           name: "unit",
           include: [
             "{runtime,apps,charts,operators,clusters}/**/*.test.ts",
-            "tests/{architecture,unit}/**/*.test.ts",
+            "tests/{architecture,simulation}/**/*.test.ts",
           ],
           testTimeout: 10_000,
         },

@@ -36,6 +36,9 @@ export const STEPS = [
 ] as const;
 export type Step = (typeof STEPS)[number];
 
+/** Protections that are switched off. */
+export type Unsafe = "fencing" | "ledger-read" | "same-transaction";
+
 /** What the workers of one revision in one process share. */
 export interface Revision {
   readonly bus: Bus;
@@ -48,8 +51,8 @@ export interface Revision {
   readonly from: "earliest" | "latest";
   readonly ringBytes: number;
   readonly metrics: ReturnType<typeof handoverMetrics>;
-  /** Switches of the protocol's protections, for tests that show what each of them prevents. */
-  readonly unsafe?: { readonly skipLedgerRead?: boolean; readonly releaseApart?: boolean };
+  /** For tests that show what a protection prevents. */
+  readonly unsafe?: Unsafe;
   readonly hook?: (step: Step, place: Place) => Promise<void> | void;
 }
 
@@ -81,14 +84,15 @@ export class PartitionWorker {
 
   /** Takes a partition over: fences whoever had it, reads where it got to, reads the ledger, in this order. */
   static async open(shared: Revision, place: Place, signal: AbortSignal): Promise<PartitionWorker> {
-    const { bus, deployment, revision, hook } = shared;
-    const producer = await bus.transactionalProducer(transactionalId(deployment, revision, place));
+    const { bus, deployment, revision, hook, unsafe } = shared;
+    const id = transactionalId(deployment, revision, place);
+    const producer = await bus.transactionalProducer(unsafe === "fencing" ? `${id}.${randomUUID()}` : id);
     try {
       await hook?.("fenced", place);
       const committed = await committedBy(shared, revision, place);
       await hook?.("position-read", place);
       const position = committed ?? (await begin(shared, place, producer, signal));
-      if (committed !== undefined && shared.unsafe?.skipLedgerRead !== true) {
+      if (committed !== undefined && unsafe !== "ledger-read") {
         await readLedger(shared, place, producer, signal);
       }
       await hook?.("ledger-read", place);
@@ -164,7 +168,7 @@ export class PartitionWorker {
       metrics.outcomes.inc({ action, kind: outcome.kind });
       return outcomeRecord(outcome, action, holding?.epoch, this.#shared.destinations);
     });
-    const apart = release !== undefined && unsafe?.releaseApart === true;
+    const apart = release !== undefined && unsafe === "same-transaction";
     if (apart) await this.#write([this.#releasedRecord({ ...release, cut: this.#position })]);
     if (release !== undefined && !apart) records.push(this.#releasedRecord(release));
     await this.#write(records, next);

@@ -39,12 +39,17 @@ type Rev = "a" | "b";
 const REVS: readonly Rev[] = ["a", "b"];
 const TOPIC = "t";
 
-/** A prefix of the ledger, shared by all states that have it. */
+/**
+ * What a prefix of the ledger says; ledgers that say the same, such as by records of two partitions in either order, are
+ * one. Readers read to the end at once: whoever lags is one that read earlier.
+ */
 interface Node {
   readonly id: number;
   readonly state: LedgerState;
+  /** What it says of each partition, as a number: all that the workers of the partition go by. */
+  readonly parts: readonly number[];
+  /** The records that led here, newest first. */
   readonly parent: Node | undefined;
-  readonly depth: number;
   readonly record: Ledger | undefined;
   readonly children: Map<string, Node>;
 }
@@ -108,17 +113,23 @@ export interface Successor {
 
 export class Model {
   readonly #config: ModelConfig;
-  #nodes = 0;
-  readonly #root: Node;
+  readonly #nodes = new Map<string, Node>();
+  readonly #parts = new Map<string, number>();
+  readonly #first: State;
 
   constructor(config: ModelConfig) {
     this.#config = config;
-    this.#root = this.#node(EMPTY_LEDGER, undefined, undefined);
+    this.#first = this.#begin();
   }
 
+  /** Both revisions run, the first one owns everything, and nothing has been asked for. */
   initial(): State {
+    return this.#first;
+  }
+
+  #begin(): State {
     const { partitions, messages, faults, forces, handBacks, duplicates } = this.#config;
-    let head = this.#append(this.#root, {
+    let head = this.#append(this.#node(EMPTY_LEDGER, undefined, undefined), {
       type: "request",
       at: 0,
       epoch: 1,
@@ -199,10 +210,12 @@ export class Model {
   /** A key that two states share only when they are the same. */
   key(state: State): string {
     const parts: number[] = [state.head.id, ...state.fences, ...state.committed, ...state.out];
-    for (const workers of state.workers) {
+    for (const [slot, workers] of state.workers.entries()) {
+      const [, partition] = this.#revOf(slot);
       parts.push(workers.length);
       for (const w of workers) {
-        parts.push(w.fence, w.phase, w.position, w.view.id, w.stale?.id ?? 0, waitsId(w.waits));
+        const seen = w.view.parts[partition] ?? 0;
+        parts.push(w.fence, w.phase, w.position, seen, w.stale?.parts[partition] ?? 0, waitsId(w.waits));
       }
     }
     parts.push(state.bosses.length);
@@ -240,11 +253,11 @@ export class Model {
     // It writes into the ledger first: a fenced worker gets no further.
     if (worker.phase === 1) {
       if (fenced) return add(`fenced ${id}`, put(state, undefined));
-      const view = this.#config.without === "ledger-read" ? this.#beforeRequests(state.head) : state.head;
+      const view = this.#config.without === "ledger-read" ? this.#first.head : state.head;
       return add(`ledger ${id}`, put(state, { ...worker, phase: 2, view }));
     }
-    if (worker.view !== state.head) {
-      add(`read ${id}`, put(state, { ...worker, view: this.#next(worker.view, state.head) }));
+    if (worker.view.parts[partition] !== state.head.parts[partition]) {
+      add(`read ${id}`, put(state, { ...worker, view: state.head }));
     }
     const local = partitionState(worker.view.state, { topic: TOPIC, partition });
     const duty = workerDuty(local, rev, BigInt(worker.position));
@@ -334,7 +347,7 @@ export class Model {
     };
     if (state.faults > 0) add("crash boss", put({ ...state, faults: state.faults - 1 }, undefined), true);
     if (boss.view !== state.head) {
-      add("boss reads", put(state, { ...boss, view: this.#next(boss.view, state.head) }));
+      add("boss reads", put(state, { ...boss, view: state.head }));
     }
     const { force } = boss;
     if (force !== undefined) return this.#forceStep(state, boss, force, put, add);
@@ -434,7 +447,7 @@ export class Model {
 
   #spawn(state: State, slot: number): State {
     const fence = (state.fences[slot] ?? 0) + 1;
-    const view = this.#beforeRequests(state.head);
+    const view = this.#first.head;
     const worker: Worker = { fence, phase: 0, position: 0, view, waits: undefined, stale: undefined };
     const workers = replace(state.workers, slot, [...(state.workers[slot] as readonly Worker[]), worker]);
     return { ...state, fences: replace(state.fences, slot, fence), workers };
@@ -449,19 +462,6 @@ export class Model {
     };
   }
 
-  /** The ledger as it was before anything was asked for: what a worker knows that has not read it. */
-  #beforeRequests(head: Node): Node {
-    let node = head;
-    while (node.depth > 1 + this.#config.partitions) node = node.parent as Node;
-    return node;
-  }
-
-  #next(from: Node, head: Node): Node {
-    let node = head;
-    while (node.depth > from.depth + 1) node = node.parent as Node;
-    return node;
-  }
-
   #append(to: Node, record: Ledger): Node {
     const key = JSON.stringify(record);
     let child = to.children.get(key);
@@ -473,8 +473,19 @@ export class Model {
   }
 
   #node(state: LedgerState, parent: Node | undefined, record: Ledger | undefined): Node {
-    const depth = parent === undefined ? 0 : parent.depth + 1;
-    return { id: ++this.#nodes, state, parent, depth, record, children: new Map() };
+    const key = textOf(state);
+    let node = this.#nodes.get(key);
+    if (node === undefined) {
+      const parts = this.#places().map((place) => {
+        const part = textOf(partitionState(state, place));
+        const id = this.#parts.get(part) ?? this.#parts.size + 1;
+        this.#parts.set(part, id);
+        return id;
+      });
+      node = { id: this.#nodes.size + 1, state, parts, parent, record, children: new Map() };
+      this.#nodes.set(key, node);
+    }
+    return node;
   }
 
   #released(rev: Rev, partition: number, epoch: number, cut: bigint): Ledger {
@@ -506,6 +517,13 @@ function waitsId(waits: Waits | undefined): number {
   return waits === undefined
     ? 0
     : (waits.epoch * 2 + (waits.kind === "take" ? 1 : 0)) * 16 + Number(waits.filled ?? 0n);
+}
+
+function textOf(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) => {
+    if (typeof part === "bigint") return String(part);
+    return part instanceof Map ? [...part].toSorted(([a], [b]) => (a < b ? -1 : 1)) : part;
+  });
 }
 
 function replace<T>(list: readonly T[], index: number, value: T): readonly T[] {

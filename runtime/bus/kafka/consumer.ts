@@ -15,6 +15,7 @@ import { busError } from "./client.ts";
 /** No answer from a broker for this long, and the client is thrown away and made anew. */
 const STALL_MS = 20_000;
 const RESTART_MS = 500;
+const METADATA_MS = 30_000;
 const CONCURRENT_PARTITIONS = 64;
 /** Most bytes of a partition that are fetched ahead of its handler. */
 const QUEUE_BYTES = 4 * 1024 * 1024;
@@ -171,6 +172,8 @@ export class KafkaConsumer implements Consumer {
       maxWaitTimeInMs: this.#options.maxWaitMs ?? DEFAULTS.maxWaitMs,
       maxBytesPerPartition: this.#options.maxBytesPerPartition ?? 1024 * 1024,
       allowAutoTopicCreation: false,
+      // A topic may get more partitions.
+      metadataMaxAge: METADATA_MS,
       readUncommitted: false,
       retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 10, restartOnFailure: async () => false },
     });

@@ -1,0 +1,67 @@
+import { describe, expect, it } from "vitest";
+import { explore } from "./explore.ts";
+import type { ModelConfig } from "./handover-model.ts";
+
+// Every order in which things can happen, over the production rules. Short forms are part of `npm test`; with
+// EXPLORE=full the larger ones are explored as well.
+
+const FULL = process.env["EXPLORE"] === "full";
+const base: ModelConfig = {
+  partitions: 1,
+  messages: ["X", "Y"],
+  script: [{ keys: ["X"], from: "a", to: "b" }],
+  faults: 0,
+  forces: 0,
+  handBacks: 0,
+  duplicates: 0,
+};
+const thereAndBack: ModelConfig["script"] = [
+  { keys: ["X"], from: "a", to: "b" },
+  { keys: ["X"], from: "b", to: "a" },
+];
+const thenTheRest: ModelConfig["script"] = [
+  { keys: ["X"], from: "a", to: "b" },
+  { keys: ["*"], from: "a", to: "b" },
+];
+
+const SHORT: readonly (readonly [string, Partial<ModelConfig>])[] = [
+  ["a request there and one back, with a forced release", { script: thereAndBack, forces: 1 }],
+  ["late and repeated ledger records", { script: thereAndBack, duplicates: 1 }],
+  ["two crashes or zombies, two instruments", { faults: 2 }],
+  ["one instrument, then all others, with a crash or a zombie", { script: thenTheRest, faults: 1 }],
+  ["two partitions", { partitions: 2, messages: ["X"] }],
+];
+const LONG: readonly (readonly [string, Partial<ModelConfig>])[] = [
+  ["two partitions, handed back", { partitions: 2, messages: ["X"], handBacks: 1 }],
+  ["two partitions, with a forced release", { partitions: 2, messages: ["X"], forces: 1 }],
+  ["two partitions, with a crash or a zombie", { partitions: 2, messages: ["X"], faults: 1 }],
+  ["a fault, a forced release and a hand-back", { messages: ["X"], faults: 1, forces: 1, handBacks: 1 }],
+  ["two faults and a forced release", { messages: ["X"], faults: 2, forces: 1 }],
+  ["a fault and a hand-back, three messages", { messages: ["X", "Y", "X"], faults: 1, handBacks: 1 }],
+  ["a fault and a forced release, three messages", { messages: ["X", "Y", "X"], faults: 1, forces: 1 }],
+];
+
+describe("the hand-over, in every order", () => {
+  it.each([...SHORT, ...(FULL ? LONG : [])])(
+    "%s: no breach, and the end is always in reach",
+    { timeout: 600_000 },
+    (name, change) => {
+      const result = explore({ ...base, ...change });
+      console.log(`${name}: ${result.states} states`);
+      expect(result.breach).toBeUndefined();
+      expect(result.closed).toBe(true);
+      expect(result.stuckSteps).toEqual([]);
+      expect(result.stuck).toBe(0);
+    },
+  );
+
+  it.each([
+    ["fencing", "a zombie decides beside its successor"],
+    ["ledger-read", "a worker decides by what was before"],
+    ["same-transaction", "both decide what lies behind the cut"],
+  ] as const)("without %s there is a breach: %s", (without, _) => {
+    const result = explore({ ...base, messages: ["X", "Y", "X"], faults: 1, without });
+    expect(result.breach?.message).toMatch(/again|before/);
+    expect(result.breach?.steps.length).toBeGreaterThan(0);
+  });
+});
