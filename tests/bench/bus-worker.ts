@@ -1,5 +1,5 @@
-import kafkajs from "kafkajs";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { kafkajs } from "#runtime/bus/kafka/library.ts";
 import { percentile } from "./table.ts";
 
 // One side of a benchmark of the bus, in a process of its own: told what to do by its arguments, answers with one

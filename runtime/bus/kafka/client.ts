@@ -1,8 +1,9 @@
 import { promisify } from "node:util";
 import { zstdCompress, zstdDecompress } from "node:zlib";
-import kafkajs, { type Kafka, type RetryOptions } from "kafkajs";
+import type { Kafka, RetryOptions } from "kafkajs";
 import snappy from "kafkajs-snappy";
 import { BusError, type BusErrorCode } from "../errors.ts";
+import { kafkajs } from "./library.ts";
 
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Bus, InRecord } from "#runtime/bus/port.ts";
 import { readToEnd } from "#runtime/bus/read.ts";
 import { topics } from "#runtime/contracts/topics.ts";
@@ -7,6 +8,8 @@ import { parseOutcome } from "../outcome.ts";
 import { groupOf } from "../partition.ts";
 import { type Place, placeKey } from "../rules.ts";
 import { HistoryChecker, type Source, type Verdict } from "./verify.ts";
+
+const MARKERS_MS = 1_000;
 
 export interface HistoryProgress {
   readonly topic: string;
@@ -60,6 +63,8 @@ export async function verifyHistory(
   };
 
   const before = await committed();
+  // A commit reaches the readers of each topic in its own time.
+  await sleep(MARKERS_MS);
   for (const topic of inputs) {
     await read(topic, ({ partition, offset, key }) =>
       checker.addInput({ topic, partition }, Number(offset), key),

@@ -1,0 +1,62 @@
+import { createRequire } from "node:module";
+import { sep } from "node:path";
+import type * as KafkaJs from "kafkajs";
+
+// kafkajs with one function of it replaced. Its filter of aborted transactions (src/consumer/filterAbortedMessages.js,
+// 2.2.4) enters at most one of them a message and takes their list to be in the order of their first offsets, while
+// brokers give it in the order of their ends: with two of them open at once, what was aborted is handed out as
+// committed. The function is not to be reached from outside, so a copy of the library is loaded that has ours instead.
+
+interface Message {
+  readonly offset: string;
+  readonly key: Buffer | null;
+  readonly isControlRecord: boolean;
+  readonly batchContext: { readonly producerId: string; readonly inTransaction: boolean };
+}
+
+interface Fetched {
+  readonly messages: readonly Message[];
+  /** What the broker says was aborted, in any order. */
+  readonly abortedTransactions?: readonly { readonly producerId: string; readonly firstOffset: string }[] | null;
+}
+
+/** The messages of a fetch, in order, without those of aborted transactions. */
+export function withoutAborted({ messages, abortedTransactions }: Fetched): readonly Message[] {
+  if (!abortedTransactions?.length) return messages;
+  const ahead = abortedTransactions
+    .map(({ producerId, firstOffset }) => ({ producerId, firstOffset: BigInt(firstOffset) }))
+    .toSorted((a, b) => (a.firstOffset < b.firstOffset ? -1 : 1));
+  const open = new Set<string>();
+  let next = 0;
+  return messages.filter((message) => {
+    const offset = BigInt(message.offset);
+    for (let entry = ahead[next]; entry !== undefined && entry.firstOffset <= offset; entry = ahead[++next]) {
+      open.add(entry.producerId);
+    }
+    const { producerId, inTransaction } = message.batchContext;
+    if (message.isControlRecord) {
+      // A marker ends the transaction of its producer. Those that commit are not in the list.
+      open.delete(producerId);
+      return true;
+    }
+    return !(inTransaction && open.has(producerId));
+  });
+}
+
+function load(): typeof KafkaJs {
+  const require = createRequire(import.meta.url);
+  const filter = require.resolve("kafkajs/src/consumer/filterAbortedMessages.js");
+  const folder = filter.slice(0, filter.lastIndexOf(`${sep}src${sep}`));
+  // Somebody may have loaded it before; it loads parts of itself late, so that copy must not be found again.
+  for (const path of Object.keys(require.cache)) {
+    if (path.startsWith(`${folder}${sep}`)) delete require.cache[path];
+  }
+  // Loads the file, so that there is an entry whose exports can be replaced before anything else asks for it.
+  require(filter);
+  const entry = require.cache[filter];
+  if (entry === undefined) throw new Error("kafkajs cannot be loaded with our filter of aborted transactions");
+  entry.exports = withoutAborted;
+  return require("kafkajs") as typeof KafkaJs;
+}
+
+export const kafkajs = load();

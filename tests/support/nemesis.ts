@@ -1,0 +1,85 @@
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Subject } from "./processes.ts";
+
+const PROCESS = join(import.meta.dirname, "handover-process.ts");
+type Env = Readonly<Record<string, string>>;
+
+/** A process of tests/support/handover-process.ts. */
+export function handoverProcess(role: "worker" | "conductor", env: Env): Subject {
+  return new Subject(process.execPath, ["--disable-warning=TimeoutNegativeWarning", PROCESS, role], env);
+}
+
+export interface Pod {
+  readonly revision: string;
+  subject: Subject;
+  /** Started again when it ends. */
+  kept: boolean;
+}
+
+/** Pods that are started again when they end, as a kubelet would. */
+export class Pods {
+  readonly #env: Env;
+  readonly #pods = new Set<Pod>();
+  readonly #watching: Promise<void>;
+  #stopped = false;
+  restarts = 0;
+  /** Steps of the protocol at which a pod was stopped. */
+  readonly met = new Map<string, number>();
+
+  constructor(env: Env) {
+    this.#env = env;
+    this.#watching = this.#watch();
+  }
+
+  of(revision: string): Pod[] {
+    return [...this.#pods].filter((pod) => pod.kept && pod.revision === revision);
+  }
+
+  add(revision: string, env: Env = {}): Pod {
+    const pod = { revision, subject: this.#start(revision, env), kept: true };
+    this.#pods.add(pod);
+    return pod;
+  }
+
+  /** Ends a pod for good. */
+  async remove(pod: Pod, signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    pod.kept = false;
+    pod.subject.signal("SIGCONT");
+    await pod.subject.end(signal);
+    this.#note(pod);
+    this.#pods.delete(pod);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#watching;
+    await Promise.all([...this.#pods].map((pod) => this.remove(pod)));
+  }
+
+  #start(revision: string, env: Env): Subject {
+    const subject = handoverProcess("worker", { ...this.#env, REVISION: revision, ...env });
+    subject.start();
+    return subject;
+  }
+
+  /** Keeps what a pod said of the fault that it met. */
+  #note(pod: Pod): void {
+    for (const [, step = ""] of pod.subject.output.matchAll(/"step":"([a-z-]+)","signal"/g)) {
+      this.met.set(step, (this.met.get(step) ?? 0) + 1);
+    }
+  }
+
+  async #watch(): Promise<void> {
+    while (!this.#stopped) {
+      for (const pod of this.#pods) {
+        if (!pod.kept || pod.subject.running) continue;
+        this.#note(pod);
+        this.restarts += 1;
+        // The fault that it was started with has been met.
+        pod.subject = this.#start(pod.revision, {});
+      }
+      await sleep(250);
+    }
+  }
+}
