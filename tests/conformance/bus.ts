@@ -342,6 +342,16 @@ export function busConformance(name: string, open: () => Bus): void {
       expect(consumer.position({ topic, partition: 99 })).toBeUndefined();
     });
 
+    it("rejects a record for a partition that does not exist, and stays usable", async () => {
+      const producer = await bus.producer();
+      const wrong = producer.send(record("a", { partition: 3 }));
+      await expect(wrong).rejects.toMatchObject({ code: "UNKNOWN_TOPIC" });
+      expect(await producer.send(record("b", { partition: 2 }))).toMatchObject({ offset: 0n });
+      const transactional = await bus.transactionalProducer(`tx-${randomUUID()}`);
+      const none = transactional.commit({ records: [record("a", { partition: 3 })] });
+      await expect(none).rejects.toMatchObject({ code: "UNKNOWN_TOPIC" });
+    });
+
     it("finds offsets by time", async () => {
       const producer = await bus.producer();
       for (const timestamp of [1_000, 2_000, 3_000]) {

@@ -85,6 +85,7 @@ async function move(
   env: Readonly<Record<string, string>> = {},
 ): Promise<number> {
   let starts = 0;
+  const began = Date.now();
   for (let fault: Readonly<Record<string, string>> = env; starts < 20; starts++) {
     const conductor = handoverProcess("conductor", {
       ...common(),
@@ -94,6 +95,14 @@ async function move(
     });
     conductor.start();
     const code = await conductor.ended();
+    if (Date.now() - began > 15_000)
+      console.log(
+        conductor.output
+          .split("\n")
+          .filter((line) => !line.includes("waiting"))
+          .join("\n")
+          .slice(-3_000),
+      );
     if (code === 0) return starts + 1;
     // What it was to meet, it has met; deadlines stay.
     const { FAULT: _, ...rest } = fault;

@@ -8,9 +8,19 @@ const RETRY_MS = 10_000;
 
 /** Administrative requests; each fails after about ten seconds without a broker. */
 export class KafkaAdmin implements Admin {
-  readonly #client: KafkaJsAdmin;
+  readonly #open: () => KafkaJsAdmin;
+  #client: KafkaJsAdmin;
+  /** How many partitions the client knows of each topic that it was asked about. */
+  readonly #counts = new Map<string, number>();
 
-  constructor(client: KafkaJsAdmin) {
+  static async connect(open: () => KafkaJsAdmin): Promise<KafkaAdmin> {
+    const client = open();
+    await client.connect();
+    return new KafkaAdmin(open, client);
+  }
+
+  private constructor(open: () => KafkaJsAdmin, client: KafkaJsAdmin) {
+    this.#open = open;
     this.#client = client;
   }
 
@@ -69,6 +79,7 @@ export class KafkaAdmin implements Admin {
   }
 
   async offsets(topic: string): Promise<ReadonlyMap<number, { earliest: bigint; latest: bigint }>> {
+    await this.#refresh(topic);
     const entries = await this.#try(() => this.#client.fetchTopicOffsets(topic));
     return new Map(
       entries.map((entry) => [entry.partition, { earliest: BigInt(entry.low), latest: BigInt(entry.high) }]),
@@ -76,11 +87,13 @@ export class KafkaAdmin implements Admin {
   }
 
   async offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, bigint>> {
+    await this.#refresh(topic);
     const entries = await this.#try(() => this.#client.fetchTopicOffsetsByTimestamp(topic, timestampMs));
     return new Map(entries.map((entry) => [entry.partition, BigInt(entry.offset)]));
   }
 
   async committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>> {
+    await this.#refresh(topic);
     const topics = await this.#try(() => this.#client.fetchOffsets({ groupId: group, topics: [topic] }));
     const committed = new Map<number, bigint>();
     for (const entry of topics.flatMap((found) => found.partitions)) {
@@ -101,6 +114,25 @@ export class KafkaAdmin implements Admin {
 
   async close(): Promise<void> {
     await this.#client.disconnect();
+  }
+
+  /**
+   * kafkajs's offsets are those of the partitions that it knew five minutes ago, others are left out without a word. Where
+   * a topic has got more, a new client asks.
+   */
+  async #refresh(topic: string): Promise<void> {
+    const count = await this.partitions(topic);
+    const known = this.#counts.get(topic);
+    this.#counts.set(topic, count);
+    if (known === undefined || known === count) return;
+    const client = this.#open();
+    await this.#try(() => client.connect());
+    const old = this.#client;
+    this.#client = client;
+    this.#counts.clear();
+    this.#counts.set(topic, count);
+    // Others may be in the middle of a request.
+    setTimeout(() => void old.disconnect().catch(() => {}), RETRY_MS).unref();
   }
 
   /** kafkajs leaves some of its own retriable errors to the caller, such as a group's coordinator that moves. */

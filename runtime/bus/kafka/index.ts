@@ -16,7 +16,7 @@ import { DEFAULTS } from "../port.ts";
 import { KafkaAdmin } from "./admin.ts";
 import { busError, createKafka, type KafkaConfig, RETRY_BRIEFLY } from "./client.ts";
 import { KafkaConsumer } from "./consumer.ts";
-import { KafkaProducer } from "./producer.ts";
+import { KafkaProducer, type PartitionCount } from "./producer.ts";
 import { KafkaTransactionalProducer } from "./transactional.ts";
 
 /** A topic's number of partitions may be raised; it is looked up again after this. */
@@ -43,13 +43,12 @@ export class KafkaBus implements Bus {
   }
 
   async producer(options: ProducerOptions = {}): Promise<Producer> {
-    return this.#track(
-      await KafkaProducer.open(this.#kafka, (topic) => this.#count(topic), this.#metrics, options),
-    );
+    const count: PartitionCount = (topic, above) => this.#count(topic, above);
+    return this.#track(await KafkaProducer.open(this.#kafka, count, this.#metrics, options));
   }
 
   async transactionalProducer(id: string, options: ProducerOptions = {}): Promise<TransactionalProducer> {
-    const count = (topic: string) => this.#count(topic);
+    const count: PartitionCount = (topic, above) => this.#count(topic, above);
     return this.#track(await KafkaTransactionalProducer.open(this.#kafka, id, count, this.#metrics, options));
   }
 
@@ -68,14 +67,12 @@ export class KafkaBus implements Bus {
   }
 
   admin(): Promise<KafkaAdmin> {
-    this.#admin ??= (async () => {
-      const client = this.#adminKafka.admin({ retry: RETRY_BRIEFLY });
-      await client.connect();
-      return new KafkaAdmin(client);
-    })().catch((error: unknown) => {
-      this.#admin = undefined;
-      throw busError(error, "ADMIN_FAILED");
-    });
+    this.#admin ??= KafkaAdmin.connect(() => this.#adminKafka.admin({ retry: RETRY_BRIEFLY })).catch(
+      (error: unknown) => {
+        this.#admin = undefined;
+        throw busError(error, "ADMIN_FAILED");
+      },
+    );
     return this.#admin;
   }
 
@@ -112,9 +109,9 @@ export class KafkaBus implements Bus {
   }
 
   /** From memory when it is there: an old number is looked up again in the background. */
-  #count(topic: string): number | Promise<number> {
+  #count(topic: string, above = -1): number | Promise<number> {
     const known = this.#counts.get(topic);
-    if (known === undefined) return this.#lookUp(topic);
+    if (known === undefined || known.count <= above) return this.#lookUp(topic);
     if (Date.now() - known.at > METADATA_MS) this.#lookUp(topic).catch(() => {});
     return known.count;
   }

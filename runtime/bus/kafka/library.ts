@@ -17,7 +17,9 @@ interface Message {
 interface Fetched {
   readonly messages: readonly Message[];
   /** What the broker says was aborted, in any order. */
-  readonly abortedTransactions?: readonly { readonly producerId: string; readonly firstOffset: string }[] | null;
+  readonly abortedTransactions?:
+    | readonly { readonly producerId: string; readonly firstOffset: string }[]
+    | null;
 }
 
 /** The messages of a fetch, in order, without those of aborted transactions. */
@@ -54,7 +56,8 @@ function load(): typeof KafkaJs {
   // Loads the file, so that there is an entry whose exports can be replaced before anything else asks for it.
   require(filter);
   const entry = require.cache[filter];
-  if (entry === undefined) throw new Error("kafkajs cannot be loaded with our filter of aborted transactions");
+  if (entry === undefined)
+    throw new Error("kafkajs cannot be loaded with our filter of aborted transactions");
   entry.exports = withoutAborted;
   return require("kafkajs") as typeof KafkaJs;
 }

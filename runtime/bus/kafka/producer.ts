@@ -1,4 +1,4 @@
-import type { Kafka, Producer as KafkaJsProducer, Message } from "kafkajs";
+import type { ICustomPartitioner, Kafka, Producer as KafkaJsProducer, Message } from "kafkajs";
 import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import { partitionOf } from "../partitioner.ts";
@@ -6,8 +6,8 @@ import { DEFAULTS, type OutRecord, type Position, type Producer, type ProducerOp
 import { PartitionBatcher } from "./batcher.ts";
 import { busError, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
 
-/** Tells how many partitions a topic has. */
-export type PartitionCount = (topic: string) => Promise<number> | number;
+/** Tells how many partitions a topic has; looks it up anew where it remembers no more than `above`. */
+export type PartitionCount = (topic: string, above?: number) => Promise<number> | number;
 
 /** Chooses the partition of a record; records without a key go to one partition at a time, in turn. */
 export class Partitions {
@@ -19,14 +19,20 @@ export class Partitions {
   }
 
   choose(record: OutRecord): Promise<number> | number {
-    if (record.partition !== undefined) return record.partition;
-    const count = this.#count(record.topic);
+    const count = this.#count(record.topic, record.partition);
     return typeof count === "number"
       ? this.#pick(record, count)
       : count.then((known) => this.#pick(record, known));
   }
 
   #pick(record: OutRecord, count: number): number {
+    if (record.partition !== undefined) {
+      if (record.partition < count) return record.partition;
+      throw new BusError(
+        "UNKNOWN_TOPIC",
+        `${record.topic} has no partition ${record.partition}, only ${count}`,
+      );
+    }
     if (record.key !== undefined) return partitionOf(record.key, count);
     this.#turn = (this.#turn + 1) % 1_000_000;
     return Math.floor(this.#turn / 64) % count;
@@ -43,12 +49,30 @@ function toMessage(record: OutRecord, partition: number): Message {
 
 /**
  * The messages of one request to one partition. kafkajs groups them by partition with a `reduce` that copies its list
- * for every message: a fifth of all time with 1,000 of them. Ours need no grouping, so theirs answers at once.
+ * for every message: a fifth of all time with 1,000 of them. Ours need no grouping, so theirs answers at once, after
+ * one call of the partitioner.
  */
 export function toMessages(records: readonly OutRecord[], partition: number): Message[] {
   const messages = records.map((record) => toMessage(record, partition));
-  return Object.defineProperty(messages, "reduce", { value: () => ({ [partition]: messages }) });
+  const value = (group: (groups: object, message: Message | undefined) => unknown) => {
+    group({}, messages[0]);
+    return { [partition]: messages };
+  };
+  return Object.defineProperty(messages, "reduce", { value });
 }
+
+/**
+ * The partition that we have chosen. kafkajs drops what goes to a partition that it does not know yet, and calls it
+ * sent; an error of this name makes it look the topic up and try again.
+ */
+export const chosenPartition: ICustomPartitioner = () => (args) => {
+  const { topic, message, partitionMetadata } = args;
+  const { partition = 0 } = message;
+  if (partitionMetadata.some(({ partitionId }) => partitionId === partition)) return partition;
+  const error = new Error(`${topic}/${partition} is not known yet`);
+  error.name = "KafkaJSMetadataNotLoaded";
+  throw error;
+};
 
 export function checkSize(record: OutRecord): void {
   const bytes = record.value?.length ?? 0;
@@ -74,7 +98,12 @@ export class KafkaProducer implements Producer {
     metrics: BusMetrics,
     options: ProducerOptions,
   ): Promise<KafkaProducer> {
-    const client = kafka.producer({ idempotent: true, allowAutoTopicCreation: false, retry: RETRY_FOR_EVER });
+    const client = kafka.producer({
+      idempotent: true,
+      allowAutoTopicCreation: false,
+      createPartitioner: chosenPartition,
+      retry: RETRY_FOR_EVER,
+    });
     await client.connect();
     return new KafkaProducer(client, count, metrics, options);
   }
@@ -103,7 +132,9 @@ export class KafkaProducer implements Producer {
           const [result] = await this.#client.send({ topic, acks: -1, compression, messages });
           metrics.sent.inc({ topic }, records.length);
           metrics.sentBytes.inc({ topic }, bytes);
-          return BigInt(result?.baseOffset ?? -1);
+          if (result?.baseOffset === undefined)
+            throw new Error(`no acknowledgement from ${topic}/${partition}`);
+          return BigInt(result.baseOffset);
         } catch (error) {
           throw this.#counted(busError(error, "DELIVERY_FAILED"));
         } finally {

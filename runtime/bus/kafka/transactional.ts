@@ -3,7 +3,7 @@ import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import type { OutRecord, ProducerOptions, Transaction, TransactionalProducer } from "../port.ts";
 import { busError, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
-import { checkSize, type PartitionCount, Partitions, toMessages } from "./producer.ts";
+import { checkSize, chosenPartition, type PartitionCount, Partitions, toMessages } from "./producer.ts";
 import { chunks } from "./size.ts";
 
 /** An open transaction of a dead process blocks readers for this long. */
@@ -35,6 +35,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
       maxInFlightRequests: 1,
       transactionTimeout: TRANSACTION_TIMEOUT_MS,
       allowAutoTopicCreation: false,
+      createPartitioner: chosenPartition,
       retry: RETRY_FOR_EVER,
     });
     try {
@@ -83,7 +84,9 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
           // One request in flight a partition, and none larger than a broker takes.
           for (const chunk of chunks(records, REQUEST_BYTES)) {
             const compression = compressionFor(this.#compression, valueBytes(chunk));
-            await open.send({ topic, acks: -1, compression, messages: toMessages(chunk, partition) });
+            const messages = toMessages(chunk, partition);
+            const [result] = await open.send({ topic, acks: -1, compression, messages });
+            if (result === undefined) throw new Error(`no acknowledgement from ${topic}/${partition}`);
           }
         }),
       );

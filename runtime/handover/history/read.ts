@@ -76,9 +76,9 @@ export async function verifyHistory(
     ["shadow", topics.shadow(deployment)],
   ];
   for (const [source, topic] of sources) {
-    await read(topic, ({ headers }) => {
+    await read(topic, ({ headers, partition, offset }) => {
       const outcome = parseOutcome(headers);
-      if (outcome !== undefined) checker.addOutcome(source, outcome);
+      if (outcome !== undefined) checker.addOutcome(source, outcome, `${topic}/${partition}@${offset}`);
     });
   }
   const after = await committed();

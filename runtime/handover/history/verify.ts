@@ -131,6 +131,8 @@ class PartitionHistory {
 interface Stream {
   offset: number;
   epoch: number;
+  /** Where in its topic the record lies. */
+  at: string;
 }
 
 /** Where a record lies that carries an outcome. */
@@ -183,7 +185,7 @@ export class HistoryChecker {
   }
 
   /** An outcome, by the partition of the topic it lies in and in its order there. */
-  addOutcome(source: Source, outcome: ReadOutcome): void {
+  addOutcome(source: Source, outcome: ReadOutcome, at = ""): void {
     const { topic, partition, action, kind } = outcome;
     const offset = Number(outcome.offset);
     const history = this.#partition({ topic, partition });
@@ -192,7 +194,7 @@ export class HistoryChecker {
     if (slot < 0) return;
     const revision = this.#revisions.id(outcome.revision);
     history.cover(revision, slot);
-    this.#checkOrder(source, outcome, history, offset);
+    this.#checkOrder(source, outcome, history, offset, at);
     if (action === "shadow") {
       this.#counts.shadow += 1;
       return;
@@ -226,7 +228,13 @@ export class HistoryChecker {
     return { ok: total === 0, counts: this.#counts, broken: this.#broken, violations: this.#violations };
   }
 
-  #checkOrder(source: Source, outcome: ReadOutcome, history: PartitionHistory, offset: number): void {
+  #checkOrder(
+    source: Source,
+    outcome: ReadOutcome,
+    history: PartitionHistory,
+    offset: number,
+    at: string,
+  ): void {
     const { action, instrument, revision } = outcome;
     // Shadow outcomes of a revision come in the order of its input, whatever the instrument.
     const key =
@@ -234,7 +242,7 @@ export class HistoryChecker {
     const stream = this.#streams.get(key);
     const epoch = outcome.epoch ?? NO_EPOCH;
     if (stream === undefined) {
-      this.#streams.set(key, { offset, epoch });
+      this.#streams.set(key, { offset, epoch, at });
       return;
     }
     if (action === "shadow") {
@@ -243,14 +251,25 @@ export class HistoryChecker {
       }
     } else {
       if (offset < stream.offset) {
-        this.#break("H5", history, offset, `${instrument} is decided after its ${stream.offset}`);
+        this.#break(
+          "H5",
+          history,
+          offset,
+          `${instrument} at ${at} after its ${stream.offset} at ${stream.at}`,
+        );
       }
       if (epoch < stream.epoch) {
-        this.#break("H4", history, offset, `${instrument}: epoch ${epoch} after ${stream.epoch}`);
+        this.#break(
+          "H4",
+          history,
+          offset,
+          `${instrument} at ${at}: epoch ${epoch} after ${stream.epoch} at ${stream.at}`,
+        );
       }
     }
     stream.offset = offset;
     stream.epoch = epoch;
+    stream.at = at;
   }
 
   /** H1, H2 and H3: every input record against the ledger and against the outcome before it. */
