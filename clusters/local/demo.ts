@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -134,6 +135,7 @@ async function main(): Promise<void> {
     if (stop.signal.aborted) return;
     await deploy(state, toolPath(toolchain, "kubectl"));
     progress("services deployed; waiting for the first decision ...");
+    await giveOwnership(state, stop.signal);
     await firstDecision(state, stop.signal);
     const firstDecisionMs = Date.now() - warmStart;
     if (stop.signal.aborted) return;
@@ -155,12 +157,33 @@ async function deploy(state: ClusterState, kubectl: string): Promise<void> {
     throw new LocalError("MANIFEST_REJECTED", `kubectl apply failed:\n${result.tail.join("\n")}`);
 }
 
+/** Makes the deployed revision the one that decides, as the operator will do; until then all it does is shadow. */
+async function giveOwnership(state: ClusterState, signal: AbortSignal): Promise<void> {
+  const file = join(REPOSITORY, "clusters/local/manifests/signal-model.yaml");
+  const text = await readFile(file, "utf8");
+  const variable = (name: string) => new RegExp(`name: ${name}\\s+value: (\\S+)`).exec(text)?.[1] ?? "";
+  const move = ["move", "*", "--to", variable("REVISION"), "--deployment", variable("DEPLOYMENT"), "--json"];
+  const args = [join(REPOSITORY, "apps/baton/main.ts"), ...move];
+  const deadline = Date.now() + FIRST_DECISION_TIMEOUT_MS;
+  const env = { KAFKA_BROKERS: `127.0.0.1:${state.ports.kafka}` };
+  while (!signal.aborted) {
+    // Refused until its pods have begun.
+    const result = await exec(process.execPath, args, { env, signal }).catch(() => undefined);
+    if (result?.code === 0 || signal.aborted) return;
+    if (Date.now() > deadline) {
+      throw new LocalError("NOT_READY", `the model could not be made the owner:\n${result?.tail.join("\n")}`);
+    }
+    await sleep(250, undefined, { signal }).catch(() => {});
+  }
+}
+
 async function firstDecision(state: ClusterState, signal: AbortSignal): Promise<void> {
   const deadline = Date.now() + FIRST_DECISION_TIMEOUT_MS;
   while (!signal.aborted) {
-    const signals = await queryValue(state.ports.prometheus, "sum(baton_signals_total)").catch(
-      () => undefined,
-    );
+    const signals = await queryValue(
+      state.ports.prometheus,
+      'sum(baton_outcomes_total{action="live"})',
+    ).catch(() => undefined);
     if ((signals ?? 0) > 0) return;
     if (Date.now() > deadline) {
       const pods = (await podViews(state))

@@ -154,7 +154,7 @@ export interface Admin {
 /** The event bus: the only way in which runtime code talks to Kafka. */
 export interface Bus {
   producer(options?: ProducerOptions): Promise<Producer>;
-  transactionalProducer(id: string, options?: ProducerOptions): Promise<TransactionalProducer>;
+  transactionalProducer(id: string, options?: TransactionalOptions): Promise<TransactionalProducer>;
   /** Resolves when the consumer has joined. */
   consumer(options: ConsumerOptions): Promise<Consumer>;
   admin(): Promise<Admin>;
@@ -174,6 +174,21 @@ export interface ProducerOptions {
   readonly bufferBytes?: number;
   /** Most milliseconds that `send` waits for room in the buffer. Default 60,000. */
   readonly maxBlockMs?: number;
+}
+
+/** Where an earlier producer of the same id may have left something undecided. */
+export interface Leftovers {
+  readonly partitions: readonly TopicPartition[];
+  /** A read position that it may have committed. */
+  readonly position?: { readonly group: string; readonly place: TopicPartition };
+}
+
+export interface TransactionalOptions extends ProducerOptions {
+  /**
+   * What is aborted when the producer is opened. Fencing a producer settles its open transaction, but a broker that was
+   * killed may have forgotten to (ADR 9), and what was left would become visible with the next commit.
+   */
+  readonly leftovers?: Leftovers;
 }
 
 export const DEFAULTS = {

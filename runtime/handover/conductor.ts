@@ -2,10 +2,11 @@ import { randomUUID } from "node:crypto";
 import { BusError } from "#runtime/bus/errors.ts";
 import type { Bus, TransactionalProducer } from "#runtime/bus/port.ts";
 import type { Ledger, Request } from "#runtime/contracts/ledger.ts";
+import { topics } from "#runtime/contracts/topics.ts";
 import { conduct, DEADLINES, type Deadlines, type Debtor, planMove } from "./conduct.ts";
 import { HandoverError } from "./errors.ts";
 import { LedgerFollower, ledgerRecord } from "./ledger.ts";
-import { groupOf, readLedger, transactionalId } from "./partition.ts";
+import { groupOf, leftoversOf, readLedger, transactionalId } from "./partition.ts";
 import { forcedRelease, type LedgerState, type Place, partitionState, refusal } from "./rules.ts";
 
 /** Points of the protocol at which a test may stop a conductor. */
@@ -60,7 +61,9 @@ export class Conductor {
   async start(): Promise<void> {
     const { bus, deployment, hook } = this.#options;
     await this.#follower.start();
-    this.#producer = await bus.transactionalProducer(conductorId(deployment));
+    this.#producer = await bus.transactionalProducer(conductorId(deployment), {
+      leftovers: { partitions: [{ topic: topics.ledger(deployment), partition: 0 }] },
+    });
     const conductor = randomUUID();
     await this.#write({ type: "conducting", at: Date.now(), conductor });
     await this.#follower.until((state) => state.conductor === conductor);
@@ -147,7 +150,9 @@ export class Conductor {
   async #force(place: Place, revision: string): Promise<void> {
     const { bus, deployment, hook, onEvent } = this.#options;
     const before = partitionState(this.state, place);
-    const producer = await bus.transactionalProducer(transactionalId(deployment, revision, place));
+    const producer = await bus.transactionalProducer(transactionalId(deployment, revision, place), {
+      leftovers: await leftoversOf(bus, deployment, revision, place),
+    });
     try {
       await hook?.("fenced-owner");
       const admin = await bus.admin();

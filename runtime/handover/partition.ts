@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BusError } from "#runtime/bus/errors.ts";
-import type { Bus, OutRecord, TransactionalProducer } from "#runtime/bus/port.ts";
+import type { Bus, Leftovers, OutRecord, TransactionalProducer } from "#runtime/bus/port.ts";
 import type { Ledger } from "#runtime/contracts/ledger.ts";
+import { topics } from "#runtime/contracts/topics.ts";
 import { type LedgerFollower, ledgerRecord } from "./ledger.ts";
 import type { handoverMetrics } from "./metrics.ts";
 import { type Action, type Destinations, type Outcome, outcomeRecord } from "./outcome.ts";
@@ -69,6 +70,26 @@ export function transactionalId(deployment: string, revision: string, { topic, p
   return `${deployment}.${revision}.${topic}.${partition}`;
 }
 
+/** Everything that a worker of the partition may have written to. */
+export async function leftoversOf(
+  bus: Bus,
+  deployment: string,
+  revision: string,
+  place: Place,
+): Promise<Leftovers> {
+  const admin = await bus.admin();
+  const every = async (topic: string) =>
+    Array.from({ length: await admin.partitions(topic) }, (_, partition) => ({ topic, partition }));
+  const shadow = await every(topics.shadow(deployment));
+  const partitions = [
+    ...(await every(topics.signals(deployment))),
+    ...(await every(topics.deadLetters(deployment))),
+    ...shadow.filter(({ partition }) => partition === place.partition % shadow.length),
+    { topic: topics.ledger(deployment), partition: 0 },
+  ];
+  return { partitions, position: { group: groupOf(deployment, revision), place } };
+}
+
 /**
  * One partition of one revision while this process has it: commits outcomes where the ledger says that they belong,
  * releases and takes over. Only one thing happens at a time.
@@ -86,7 +107,9 @@ export class PartitionWorker {
   static async open(shared: Revision, place: Place, signal: AbortSignal): Promise<PartitionWorker> {
     const { bus, deployment, revision, hook, unsafe } = shared;
     const id = transactionalId(deployment, revision, place);
-    const producer = await bus.transactionalProducer(unsafe === "fencing" ? `${id}.${randomUUID()}` : id);
+    const producer = await bus.transactionalProducer(unsafe === "fencing" ? `${id}.${randomUUID()}` : id, {
+      leftovers: await leftoversOf(bus, deployment, revision, place),
+    });
     try {
       await hook?.("fenced", place);
       const committed = await committedBy(shared, revision, place);

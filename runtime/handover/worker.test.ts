@@ -170,6 +170,7 @@ describe("a hand-over", () => {
   it("deposes a conductor when another begins", async () => {
     await start("a");
     const old = await conductor();
+    await old.settle();
     await conductor();
     const request = {
       epoch: 2,

@@ -10,6 +10,7 @@ import type {
   ConsumerOptions,
   Producer,
   ProducerOptions,
+  TransactionalOptions,
   TransactionalProducer,
 } from "../port.ts";
 import { DEFAULTS } from "../port.ts";
@@ -47,7 +48,10 @@ export class KafkaBus implements Bus {
     return this.#track(await KafkaProducer.open(this.#kafka, count, this.#metrics, options));
   }
 
-  async transactionalProducer(id: string, options: ProducerOptions = {}): Promise<TransactionalProducer> {
+  async transactionalProducer(
+    id: string,
+    options: TransactionalOptions = {},
+  ): Promise<TransactionalProducer> {
     const count: PartitionCount = (topic, above) => this.#count(topic, above);
     return this.#track(await KafkaTransactionalProducer.open(this.#kafka, id, count, this.#metrics, options));
   }

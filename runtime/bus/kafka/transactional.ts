@@ -1,13 +1,21 @@
 import type { Kafka, Producer as KafkaJsProducer } from "kafkajs";
 import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
-import type { OutRecord, ProducerOptions, Transaction, TransactionalProducer } from "../port.ts";
+import type {
+  OutRecord,
+  ProducerOptions,
+  Transaction,
+  TransactionalOptions,
+  TransactionalProducer,
+} from "../port.ts";
 import { busError, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
 import { checkSize, chosenPartition, type PartitionCount, Partitions, toMessages } from "./producer.ts";
 import { chunks } from "./size.ts";
 
 /** An open transaction of a dead process blocks readers for this long. */
 const TRANSACTION_TIMEOUT_MS = 15_000;
+/** A compacted topic takes no record without a key. This one is never read. */
+const LEFTOVERS_KEY = "leftovers";
 /** Most bytes of one request; brokers take 1 MiB by default. */
 const REQUEST_BYTES = 512 * 1024;
 
@@ -27,7 +35,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
     id: string,
     count: PartitionCount,
     metrics: BusMetrics,
-    options: ProducerOptions,
+    options: TransactionalOptions,
   ): Promise<KafkaTransactionalProducer> {
     const client = kafka.producer({
       transactionalId: id,
@@ -42,6 +50,17 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
       await client.connect();
       // kafkajs asks for its producer id at the first transaction only; that request is what fences.
       const transaction = await client.transaction();
+      for (const { topic, partition } of options.leftovers?.partitions ?? []) {
+        // Its abort marker ends whatever is open there.
+        const nothing = toMessages([{ topic, key: LEFTOVERS_KEY, value: null }], partition);
+        await transaction.send({ topic, acks: -1, messages: nothing });
+      }
+      const position = options.leftovers?.position;
+      if (position !== undefined) {
+        const { topic, partition } = position.place;
+        const topics = [{ topic, partitions: [{ partition, offset: "0" }] }];
+        await transaction.sendOffsets({ consumerGroupId: position.group, topics });
+      }
       await transaction.abort();
     } catch (error) {
       await client.disconnect().catch(() => {});
