@@ -160,7 +160,7 @@ export class PartitionWorker {
     return this.#exclusive(async () => {
       await this.#dischargeTakes();
       const duty = this.#duty(this.#position);
-      if (duty?.kind !== "release") return;
+      if (duty?.kind !== "release" || this.#shared.unsafe === "same-transaction") return;
       await this.#shared.hook?.("releasing", this.place);
       await this.#write([this.#releasedRecord(duty)]);
       await this.#discharged(duty, "released");

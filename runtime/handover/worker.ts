@@ -48,6 +48,9 @@ export interface WorkerOptions {
   readonly hook?: Revision["hook"];
 }
 
+/** How long the ledger is not read where a test switches that off. */
+const UNREAD_MS = 5_000;
+
 export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
 
 /**
@@ -92,7 +95,8 @@ export class DecisionWorker {
       ...(unsafe === undefined ? {} : { unsafe }),
       ...(hook === undefined ? {} : { hook }),
     };
-    await this.#follower.start();
+    if (unsafe === "ledger-read") setTimeout(() => void this.#follower.start(), UNREAD_MS);
+    else await this.#follower.start();
     await this.#halt.start();
     this.#stopListening = this.#follower.onChange(() => this.#discharge());
     this.#consumer = await bus.consumer({

@@ -324,6 +324,31 @@ export function busConformance(name: string, open: () => Bus): void {
       expect(values()).toEqual(["after"]);
     });
 
+    it("leaves nothing out when onAssigned takes its time and more was fetched ahead than there is room for", async () => {
+      const producer = await bus.producer();
+      const value = Buffer.alloc(1_000);
+      const count = 12_000;
+      await Promise.all(Array.from({ length: count }, () => producer.send({ topic, partition: 0, value })));
+      let expected = 3_000n;
+      let gap: string | undefined;
+      await collect({
+        group: `g-${randomUUID()}`,
+        maxBytesPerPartition: 64 * 1024,
+        onAssigned: async ({ partition }) => {
+          await sleep(400);
+          return partition === 0 ? expected : undefined;
+        },
+        onBatch: async ({ records }) => {
+          for (const { offset } of records) {
+            if (offset !== expected) gap ??= `${offset} where ${expected} was next`;
+            expected = offset + 1n;
+          }
+        },
+      });
+      await waitFor("all records", () => expected === BigInt(count));
+      expect(gap).toBeUndefined();
+    });
+
     it("tells how far a consumer has read, behind what transactions leave in the log", async () => {
       const producer = await bus.transactionalProducer(`tx-${randomUUID()}`);
       await producer.commit({ records: [record("a", { partition: 0 })] });

@@ -16,6 +16,8 @@ import { busError } from "./client.ts";
 const STALL_MS = 20_000;
 const RESTART_MS = 500;
 const METADATA_MS = 30_000;
+/** What is missing for so many fetches in a row is gone: its retention is over. */
+const MAX_GAPS = 20;
 const CONCURRENT_PARTITIONS = 64;
 /** Most bytes of a partition that are fetched ahead of its handler. */
 const QUEUE_BYTES = 4 * 1024 * 1024;
@@ -30,10 +32,10 @@ interface Assigned extends TopicPartition {
   queue: InRecord[];
   queuedBytes: number;
   highWatermark: bigint;
-  /** Where the latest seek went. */
-  from: bigint;
   /** Next offset to be read by the client, behind everything that it has seen, markers included. */
   seen: bigint | undefined;
+  /** Batches in a row that began behind it. */
+  gaps: number;
   /** A handler is running. */
   running: boolean;
   /** First offset of what the running handler has. */
@@ -130,7 +132,6 @@ export class KafkaConsumer implements Consumer {
       assigned.fetched = position.offset;
       assigned.queue = [];
       assigned.queuedBytes = 0;
-      assigned.from = position.offset;
       assigned.seen = position.offset;
       this.#balance(assigned);
     }
@@ -184,10 +185,14 @@ export class KafkaConsumer implements Consumer {
     client.on("consumer.end_batch_process", ({ payload }) => {
       const assigned = this.#assigned.get(keyOf(payload));
       if (assigned === undefined || this.#client !== client || payload.lastOffset === null) return;
-      // A batch that was fetched before a seek says nothing.
-      if (BigInt(payload.firstOffset ?? payload.lastOffset) < assigned.from) return;
-      // Also of batches of nothing but markers, which no handler gets to see.
-      assigned.seen = BigInt(payload.lastOffset) + 1n;
+      // Only of batches of nothing but markers, which no handler gets to see. What was fetched before a seek and is
+      // dropped for that comes by here as well.
+      if (payload.batchSize > 0) return;
+      const first = BigInt(payload.firstOffset ?? payload.lastOffset);
+      if (assigned.seen === undefined || first <= assigned.seen) {
+        const next = BigInt(payload.lastOffset) + 1n;
+        assigned.seen = assigned.seen === undefined || next > assigned.seen ? next : assigned.seen;
+      }
     });
     client.on("consumer.heartbeat", progress);
     client.on("consumer.group_join", ({ payload }) => {
@@ -236,8 +241,8 @@ export class KafkaConsumer implements Consumer {
         queue: [],
         queuedBytes: 0,
         highWatermark: 0n,
-        from: 0n,
         seen: undefined,
+        gaps: 0,
         running: false,
         handling: undefined,
         paused: false,
@@ -264,6 +269,14 @@ export class KafkaConsumer implements Consumer {
     const { topic, partition } = batch;
     const assigned = this.#assigned.get(keyOf({ topic, partition }));
     if (assigned === undefined || this.#client !== client || isStale()) return;
+    const { seen } = assigned;
+    if (seen !== undefined && fetchedFrom(batch) > seen && assigned.gaps < MAX_GAPS) {
+      // Fetched ahead before a seek, and handed out after it: between here and there is what was asked for.
+      assigned.gaps += 1;
+      client.seek({ topic, partition, offset: String(seen) });
+      return;
+    }
+    assigned.gaps = 0;
     for (const message of batch.messages) {
       const offset = BigInt(message.offset);
       // After a rebalance the client starts at the committed offset, behind what is queued or handed out already.
@@ -272,6 +285,8 @@ export class KafkaConsumer implements Consumer {
       assigned.queuedBytes += message.value?.length ?? 0;
       assigned.queue.push(toRecord(topic, partition, offset, message));
     }
+    const next = BigInt(batch.lastOffset()) + 1n;
+    if (seen === undefined || next > seen) assigned.seen = next;
     assigned.highWatermark = BigInt(batch.highWatermark);
     this.#balance(assigned);
     this.#pump(assigned);
@@ -374,6 +389,12 @@ export class KafkaConsumer implements Consumer {
       }
     }
   }
+}
+
+/** The offset that a batch was asked for with, which kafkajs keeps but does not declare. */
+function fetchedFrom(batch: EachBatchPayload["batch"]): bigint {
+  const { fetchedOffset } = batch as unknown as { readonly fetchedOffset?: string | number };
+  return BigInt(fetchedOffset ?? batch.firstOffset() ?? 0);
 }
 
 function keyOf(partition: TopicPartition): string {
