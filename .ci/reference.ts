@@ -141,7 +141,17 @@ function cliPage(): string {
     [
       "npm run baton --",
       "apps/baton/main.ts",
-      ["", "dead-letters", "dead-letters list", "dead-letters replay"],
+      [
+        "",
+        "assignments",
+        "move",
+        "history verify",
+        "halt",
+        "release",
+        "dead-letters",
+        "dead-letters list",
+        "dead-letters replay",
+      ],
     ],
   ] as const;
   const parts = pages.flatMap(([command, file, subcommands]) =>

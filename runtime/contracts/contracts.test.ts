@@ -133,6 +133,13 @@ describe("JSON Schema", () => {
 });
 
 describe("incompatibilities", () => {
+  it("finds a variant that is no longer read", () => {
+    const before = jsonSchema(MarketData) as { oneOf: unknown[] };
+    const after = { ...before, oneOf: before.oneOf.slice(1) };
+    expect(incompatibilities(before, after)).toHaveLength(1);
+    expect(incompatibilities(after, before)).toEqual([]);
+  });
+
   const base = jsonSchema(Signal) as {
     properties: Record<string, Record<string, unknown>>;
     required: string[];

@@ -49,7 +49,7 @@ export interface WorkerOptions {
 }
 
 /** How long the ledger is not read where a test switches that off. */
-const UNREAD_MS = 5_000;
+const UNREAD_MS = 15_000;
 
 export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
 

@@ -6,6 +6,7 @@ import { FeatureStore } from "#runtime/features/index.ts";
 import { INSTRUMENTS } from "#runtime/market/instruments.ts";
 import { MarketSimulator } from "#runtime/market/simulator.ts";
 import { TICKS_VIEW, TickFeatures } from "#runtime/market/ticks.ts";
+import { claim } from "#tests/support/handover.ts";
 import { startBrokers, startRedis } from "#tests/support/processes.ts";
 import { signalModel } from "#tests/support/signal-model.ts";
 import { waitFor } from "#tests/support/wait.ts";
@@ -65,6 +66,7 @@ for (let run = 0; run < RUNS; run++) {
     const offsets = await admin.committed(`${deployment}.r1`, TOPIC);
     return [...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0);
   };
+  await claim(bus, deployment, "r1", TOPIC);
   model.process.start();
   await waitFor("the first signals", async () => (await done()) > 0, 60_000).catch((error: unknown) => {
     console.error(model.process.output);

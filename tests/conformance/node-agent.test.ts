@@ -231,6 +231,15 @@ describe("probes", () => {
     expect(pod.status?.containerStatuses?.[0]?.lastState?.terminated).toBeDefined();
   });
 
+  it("exec is a failure when the command fails", async () => {
+    await bench.shell("failing", "sleep 30", {
+      readinessProbe: { exec: { command: ["false"] }, periodSeconds: 1 },
+    });
+    await bench.until("failing", "running", (entry) => stateOf(entry)?.running);
+    await sleep(2_000);
+    expect(isReady(await bench.pod("failing"))).toBe(false);
+  });
+
   it("startup holds the others back until it passes; tcpSocket and exec work as well", async () => {
     await bench.shell("slow", `sleep 1.5; ${server("/nowhere")}`, {
       env: ip,

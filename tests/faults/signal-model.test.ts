@@ -56,7 +56,7 @@ describe("signal-model", () => {
     const model = await signalModel({ ...common(), DEPLOYMENT: "killed", SESSION_TIMEOUT_MS: "6000" });
     await claim(bus, "killed", "r1", TOPIC);
     const admin = await bus.admin();
-    const kills = 5;
+    const kills = 3;
     const chunk = 5_000;
     const total = chunk * (kills + 1);
     const committed = async () => {

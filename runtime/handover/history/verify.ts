@@ -247,7 +247,12 @@ export class HistoryChecker {
     }
     if (action === "shadow") {
       if (offset <= stream.offset) {
-        this.#break("H7", history, offset, `${revision} at ${at} after ${stream.offset} at ${stream.at}: it went back`);
+        this.#break(
+          "H7",
+          history,
+          offset,
+          `${revision} at ${at} after ${stream.offset} at ${stream.at}: it went back`,
+        );
       }
     } else {
       if (offset < stream.offset) {

@@ -1,0 +1,155 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { topics } from "#runtime/contracts/topics.ts";
+import { Conductor } from "#runtime/handover/conductor.ts";
+import { parseOutcome } from "#runtime/handover/outcome.ts";
+import { claim, placesOf } from "#tests/support/handover.ts";
+import { handoverProcess } from "#tests/support/nemesis.ts";
+import { startBrokers } from "#tests/support/processes.ts";
+import { waitFor } from "#tests/support/wait.ts";
+import { machine, percentile, table } from "./table.ts";
+
+// How long an instrument is without decisions while it is handed over, and what the transactions' size does to latency:
+// two revisions in a process each, two partitions, 20 instruments, one broker, all on this machine.
+
+const TOPIC = "md.crypto.main";
+const DEPLOYMENT = "d";
+const PARTITIONS = 2;
+const MOVES = 20;
+
+interface Run {
+  readonly pauses: readonly number[];
+  readonly latencies: readonly number[];
+}
+
+async function run(perSecond: number, maxWaitMs: number, moves: number): Promise<Run> {
+  const brokers = await startBrokers(1);
+  const bus = new KafkaBus({ brokers: brokers.addresses, clientId: "bench" });
+  await (await bus.admin()).ensureTopics([{ name: TOPIC, partitions: PARTITIONS }]);
+  await claim(bus, DEPLOYMENT, "a", TOPIC);
+  const env = {
+    KAFKA_BROKERS: brokers.addresses.join(),
+    DEPLOYMENT,
+    TOPIC,
+    MAX_WAIT_MS: String(maxWaitMs),
+    MIN_BYTES: String(1024 * 1024),
+  };
+  const workers = ["a", "b"].map((revision) => handoverProcess("worker", { ...env, REVISION: revision }));
+  for (const worker of workers) worker.start();
+
+  // When each instrument's decisions were seen, and whose they were.
+  const last = new Map<string, { revision: string; at: number }>();
+  const pauses: number[] = [];
+  const latencies: number[] = [];
+  await bus.consumer({
+    topics: [topics.signals(DEPLOYMENT)],
+    from: "latest",
+    minBytes: 1,
+    onFatal: (error) => {
+      throw error;
+    },
+    onBatch: async ({ records }) => {
+      const now = performance.timeOrigin + performance.now();
+      for (const { headers } of records) {
+        const outcome = parseOutcome(headers);
+        if (outcome === undefined) continue;
+        const sent = sentAt.get(`${outcome.partition}/${outcome.offset}`);
+        if (sent !== undefined) {
+          latencies.push(now - sent);
+          sentAt.delete(`${outcome.partition}/${outcome.offset}`);
+        }
+        const before = last.get(outcome.instrument);
+        // Idle time is no pause: it begins when there was a message to decide on.
+        if (before !== undefined && before.revision !== outcome.revision) {
+          pauses.push(now - Math.max(before.at, sent ?? before.at));
+        }
+        last.set(outcome.instrument, { revision: outcome.revision, at: now });
+      }
+    },
+  });
+  const sentAt = new Map<string, number>();
+  const producer = await bus.producer({ lingerMs: 2 });
+  let running = true;
+  const feed = (async () => {
+    const started = performance.now();
+    for (let sent = 0; running; ) {
+      const due = ((performance.now() - started) / 1_000) * perSecond;
+      for (; sent < due; sent++) {
+        const at = performance.timeOrigin + performance.now();
+        const i = sent % 20;
+        const record = {
+          topic: TOPIC,
+          partition: i % PARTITIONS,
+          key: `INS${i}`,
+          value: Buffer.alloc(200, "x"),
+        };
+        void producer.send(record).then(({ partition, offset }) => sentAt.set(`${partition}/${offset}`, at));
+      }
+      await sleep(2);
+    }
+  })();
+  await waitFor("decisions", () => last.size === 20, 60_000);
+  await sleep(3_000);
+  latencies.length = 0;
+  const conductor = new Conductor({ bus, deployment: DEPLOYMENT });
+  await conductor.start();
+  const places = await placesOf(bus, TOPIC);
+  for (let i = 0; i < moves; i++) {
+    await conductor.move([`INS${i % 20}`, `INS${(i + 7) % 20}`], i % 2 === 0 ? "b" : "a", places);
+    await sleep(200);
+  }
+  if (moves === 0) await sleep(6_000);
+  running = false;
+  await feed;
+  await producer.close();
+  await conductor.close();
+  for (const worker of workers) await worker.end("SIGTERM");
+  await Promise.race([bus.close(), sleep(3_000)]);
+  await brokers.close();
+  return { pauses, latencies };
+}
+
+const show = (values: readonly number[], p: number) =>
+  values.length === 0
+    ? "-"
+    : percentile(
+        values.toSorted((a, b) => a - b),
+        p,
+      ).toFixed(1);
+
+console.log(machine());
+const rows: string[][] = [];
+for (const rate of [1_000, 10_000]) {
+  const { pauses, latencies } = await run(rate, 10, MOVES);
+  const pause = [show(pauses, 0.5), show(pauses, 0.99), String(pauses.length)];
+  rows.push([
+    rate.toLocaleString("en-US"),
+    ...pause,
+    show(latencies, 0.5),
+    show(latencies, 0.95),
+    show(latencies, 0.99),
+  ]);
+}
+table(
+  `${MOVES} hand-overs of two instruments`,
+  ["messages/s", "pause p50 ms", "pause p99 ms", "pauses", "latency p50 ms", "p95", "p99"],
+  rows,
+);
+const sizes: string[][] = [];
+for (const maxWaitMs of [5, 10, 20, 40]) {
+  const { latencies } = await run(10_000, maxWaitMs, 0);
+  const each = Math.round((10_000 / PARTITIONS / 1_000) * maxWaitMs);
+  sizes.push([
+    String(maxWaitMs),
+    String(each),
+    show(latencies, 0.5),
+    show(latencies, 0.95),
+    show(latencies, 0.99),
+  ]);
+}
+table(
+  "Size of a transaction against latency, 10,000 messages/s, both revisions running",
+  ["most wait ms", "messages, about", "latency p50 ms", "p95", "p99"],
+  sizes,
+);
+process.exit(0);
