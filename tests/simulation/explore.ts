@@ -1,4 +1,5 @@
-import { Breach, Model, type ModelConfig, type State, type Successor } from "./handover-model.ts";
+import { Model } from "./handover-model.ts";
+import { Breach, type ModelConfig, type State, type Successor } from "./state.ts";
 
 export interface Exploration {
   readonly states: number;

@@ -5,7 +5,6 @@ import {
   type Duty,
   EMPTY_LEDGER,
   forcedRelease,
-  isDischarged,
   isLive,
   type LedgerState,
   moves,
@@ -14,102 +13,29 @@ import {
   refusal,
   workerDuty,
 } from "#runtime/handover/rules.ts";
+import {
+  type Add,
+  type Boss,
+  Breach,
+  type Force,
+  hasRead,
+  type ModelConfig,
+  type Node,
+  REVS,
+  type Rev,
+  replace,
+  type State,
+  type Successor,
+  TOPIC,
+  textOf,
+  type Waits,
+  type Worker,
+  waitsId,
+} from "./state.ts";
 
 // A model of the hand-over protocol for exhaustive search. What is decided is decided by the production functions; what
 // is modelled is everything around them: a broker with transactions, fencing and committed offsets, workers that read
 // the ledger late, crash anywhere and come back, zombies beside their successors, conductors that depose each other.
-
-export interface ModelConfig {
-  readonly partitions: number;
-  /** The instrument of each message of a partition. */
-  readonly messages: readonly string[];
-  /** Requests that a conductor makes one after another: keys, from, to. */
-  readonly script: readonly { readonly keys: string[]; readonly from: Rev; readonly to: Rev }[];
-  /** How many crashes and zombies there may be in all. */
-  readonly faults: number;
-  readonly forces: number;
-  readonly handBacks: number;
-  /** How often an old ledger record may be written again. */
-  readonly duplicates: number;
-  /** Protections that are switched off, to see what each of them is for. */
-  readonly without?: "fencing" | "ledger-read" | "same-transaction";
-}
-
-type Rev = "a" | "b";
-const REVS: readonly Rev[] = ["a", "b"];
-const TOPIC = "t";
-
-/**
- * What a prefix of the ledger says; ledgers that say the same, such as by records of two partitions in either order, are
- * one. Readers read to the end at once: whoever lags is one that read earlier.
- */
-interface Node {
-  readonly id: number;
-  readonly state: LedgerState;
-  /** What it says of each partition, as a number: all that the workers of the partition go by. */
-  readonly parts: readonly number[];
-  /** The records that led here, newest first. */
-  readonly parent: Node | undefined;
-  readonly record: Ledger | undefined;
-  readonly children: Map<string, Node>;
-}
-
-interface Worker {
-  readonly fence: number;
-  /** 0 fenced the one before, 1 has read its position, 2 has read the ledger and runs. */
-  readonly phase: 0 | 1 | 2;
-  readonly position: number;
-  readonly view: Node;
-  /** What it has written and waits to read. */
-  readonly waits: Waits | undefined;
-  /** Decides its next batch as it saw the ledger before its own release; only without "same-transaction". */
-  readonly stale: Node | undefined;
-}
-
-type Waits = Pick<Duty, "kind" | "epoch"> & { readonly filled?: bigint };
-
-interface Force {
-  readonly rev: Rev;
-  readonly partition: number;
-  readonly fence: number;
-  readonly committed: number | undefined;
-  /** Has read the ledger since it fenced the owner. */
-  readonly read: boolean;
-}
-
-interface Boss {
-  readonly fence: number;
-  readonly view: Node;
-  readonly force: Force | undefined;
-}
-
-/** Slots of workers: by revision and partition. */
-export interface State {
-  readonly head: Node;
-  readonly fences: readonly number[];
-  readonly committed: readonly number[];
-  /** By partition and offset: who decided live, 0 nobody. */
-  readonly out: readonly number[];
-  readonly workers: readonly (readonly Worker[])[];
-  readonly bosses: readonly Boss[];
-  readonly bossFence: number;
-  readonly asked: number;
-  readonly faults: number;
-  readonly forces: number;
-  readonly handBacks: number;
-  readonly duplicates: number;
-}
-
-type Add = (name: string, next: State, fault?: boolean) => undefined;
-
-export class Breach extends Error {}
-
-export interface Successor {
-  readonly name: string;
-  readonly state: State;
-  /** Only a fault takes this step; a world without faults goes on without it. */
-  readonly fault: boolean;
-}
 
 export class Model {
   readonly #config: ModelConfig;
@@ -505,29 +431,4 @@ export class Model {
     const { partitions } = this.#config;
     return [REVS[Math.floor(slot / partitions)] as Rev, slot % partitions];
   }
-}
-
-function hasRead(state: PartitionState, waits: Waits | undefined): boolean {
-  if (waits === undefined || isDischarged(state, waits)) return true;
-  if (waits.filled === undefined) return false;
-  return (state.moves.find(({ epoch }) => epoch === waits.epoch)?.filled ?? 0n) >= waits.filled;
-}
-
-function waitsId(waits: Waits | undefined): number {
-  return waits === undefined
-    ? 0
-    : (waits.epoch * 2 + (waits.kind === "take" ? 1 : 0)) * 16 + Number(waits.filled ?? 0n);
-}
-
-function textOf(value: unknown): string {
-  return JSON.stringify(value, (_, part: unknown) => {
-    if (typeof part === "bigint") return String(part);
-    return part instanceof Map ? [...part].toSorted(([a], [b]) => (a < b ? -1 : 1)) : part;
-  });
-}
-
-function replace<T>(list: readonly T[], index: number, value: T): readonly T[] {
-  const copy = list.slice();
-  copy[index] = value;
-  return copy;
 }

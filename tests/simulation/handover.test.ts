@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { explore } from "./explore.ts";
-import type { ModelConfig } from "./handover-model.ts";
+import type { ModelConfig } from "./state.ts";
 
 // Every order in which things can happen, over the production rules. Short forms are part of `npm test`; with
 // EXPLORE=full the larger ones are explored as well.

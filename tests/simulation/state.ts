@@ -1,0 +1,121 @@
+import type { Ledger } from "#runtime/contracts/ledger.ts";
+import { type Duty, isDischarged, type LedgerState, type PartitionState } from "#runtime/handover/rules.ts";
+
+// What a state of the model is made of.
+
+export interface ModelConfig {
+  readonly partitions: number;
+  /** The instrument of each message of a partition. */
+  readonly messages: readonly string[];
+  /** Requests that a conductor makes one after another: keys, from, to. */
+  readonly script: readonly { readonly keys: string[]; readonly from: Rev; readonly to: Rev }[];
+  /** How many crashes and zombies there may be in all. */
+  readonly faults: number;
+  readonly forces: number;
+  readonly handBacks: number;
+  /** How often an old ledger record may be written again. */
+  readonly duplicates: number;
+  /** Protections that are switched off, to see what each of them is for. */
+  readonly without?: "fencing" | "ledger-read" | "same-transaction";
+}
+
+export type Rev = "a" | "b";
+export const REVS: readonly Rev[] = ["a", "b"];
+export const TOPIC = "t";
+
+/**
+ * What a prefix of the ledger says; ledgers that say the same, such as by records of two partitions in either order, are
+ * one. Readers read to the end at once: whoever lags is one that read earlier.
+ */
+export interface Node {
+  readonly id: number;
+  readonly state: LedgerState;
+  /** What it says of each partition, as a number: all that the workers of the partition go by. */
+  readonly parts: readonly number[];
+  /** The records that led here, newest first. */
+  readonly parent: Node | undefined;
+  readonly record: Ledger | undefined;
+  readonly children: Map<string, Node>;
+}
+
+export interface Worker {
+  readonly fence: number;
+  /** 0 fenced the one before, 1 has read its position, 2 has read the ledger and runs. */
+  readonly phase: 0 | 1 | 2;
+  readonly position: number;
+  readonly view: Node;
+  /** What it has written and waits to read. */
+  readonly waits: Waits | undefined;
+  /** Decides its next batch as it saw the ledger before its own release; only without "same-transaction". */
+  readonly stale: Node | undefined;
+}
+
+export type Waits = Pick<Duty, "kind" | "epoch"> & { readonly filled?: bigint };
+
+export interface Force {
+  readonly rev: Rev;
+  readonly partition: number;
+  readonly fence: number;
+  readonly committed: number | undefined;
+  /** Has read the ledger since it fenced the owner. */
+  readonly read: boolean;
+}
+
+export interface Boss {
+  readonly fence: number;
+  readonly view: Node;
+  readonly force: Force | undefined;
+}
+
+/** Slots of workers: by revision and partition. */
+export interface State {
+  readonly head: Node;
+  readonly fences: readonly number[];
+  readonly committed: readonly number[];
+  /** By partition and offset: who decided live, 0 nobody. */
+  readonly out: readonly number[];
+  readonly workers: readonly (readonly Worker[])[];
+  readonly bosses: readonly Boss[];
+  readonly bossFence: number;
+  readonly asked: number;
+  readonly faults: number;
+  readonly forces: number;
+  readonly handBacks: number;
+  readonly duplicates: number;
+}
+
+export type Add = (name: string, next: State, fault?: boolean) => undefined;
+
+export class Breach extends Error {}
+
+export interface Successor {
+  readonly name: string;
+  readonly state: State;
+  /** Only a fault takes this step; a world without faults goes on without it. */
+  readonly fault: boolean;
+}
+
+export function hasRead(state: PartitionState, waits: Waits | undefined): boolean {
+  if (waits === undefined || isDischarged(state, waits)) return true;
+  if (waits.filled === undefined) return false;
+  return (state.moves.find(({ epoch }) => epoch === waits.epoch)?.filled ?? 0n) >= waits.filled;
+}
+
+export function waitsId(waits: Waits | undefined): number {
+  return waits === undefined
+    ? 0
+    : (waits.epoch * 2 + (waits.kind === "take" ? 1 : 0)) * 16 + Number(waits.filled ?? 0n);
+}
+
+export function textOf(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) => {
+    if (typeof part === "bigint") return String(part);
+    return part instanceof Map ? [...part].toSorted(([a], [b]) => (a < b ? -1 : 1)) : part;
+  });
+}
+
+export function replace<T>(list: readonly T[], index: number, value: T): readonly T[] {
+  const copy = list.slice();
+  copy[index] = value;
+  return copy;
+}
