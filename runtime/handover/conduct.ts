@@ -1,5 +1,5 @@
 import type { Request } from "#runtime/contracts/ledger.ts";
-import { type LedgerState, type PartitionState, type Place, partitionState } from "./rules.ts";
+import { holdingOf, type LedgerState, type PartitionState, type Place, partitionState } from "./rules.ts";
 
 // What a conductor does with what it sees, apart from all I/O.
 
@@ -82,7 +82,7 @@ export function planMove(
       : new Set(instruments);
     const byOwner = new Map<string | null, string[]>();
     for (const key of keys) {
-      const owner = (partition.holdings.get(key) ?? partition.holdings.get("*"))?.revision ?? null;
+      const owner = holdingOf(partition, key)?.revision ?? null;
       if (owner !== to) byOwner.set(owner, [...(byOwner.get(owner) ?? []), key]);
     }
     for (const [from, list] of byOwner) {

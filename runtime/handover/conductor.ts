@@ -6,7 +6,7 @@ import { topics } from "#runtime/contracts/topics.ts";
 import { conduct, DEADLINES, type Deadlines, type Debtor, planMove } from "./conduct.ts";
 import { HandoverError } from "./errors.ts";
 import { LedgerFollower, ledgerRecord } from "./ledger.ts";
-import { groupOf, leftoversOf, readLedger, transactionalId } from "./partition.ts";
+import { committedBy, leftoversOf, readLedger, transactionalId } from "./partition.ts";
 import { forcedRelease, type LedgerState, type Place, partitionState, refusal } from "./rules.ts";
 
 /** Points of the protocol at which a test may stop a conductor. */
@@ -155,10 +155,7 @@ export class Conductor {
     });
     try {
       await hook?.("fenced-owner");
-      const admin = await bus.admin();
-      const committed = (await admin.committed(groupOf(deployment, revision), place.topic)).get(
-        place.partition,
-      );
+      const committed = await committedBy({ bus, deployment }, revision, place);
       // As a worker would begin: what it wrote before it was fenced may not have been read yet.
       const abort = AbortSignal.timeout(READ_MS);
       await readLedger({ deployment, revision, follower: this.#follower }, place, producer, abort);

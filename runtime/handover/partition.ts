@@ -313,7 +313,12 @@ export class PartitionWorker {
   }
 }
 
-async function committedBy({ bus, deployment }: Revision, revision: string, place: Place) {
+/** The position that a revision has committed; undefined before it has begun with the partition. */
+export async function committedBy(
+  { bus, deployment }: Pick<Revision, "bus" | "deployment">,
+  revision: string,
+  place: Place,
+): Promise<bigint | undefined> {
   const admin = await bus.admin();
   return (await admin.committed(groupOf(deployment, revision), place.topic)).get(place.partition);
 }

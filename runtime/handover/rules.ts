@@ -40,7 +40,6 @@ export interface RequestState {
   readonly request: Request;
   /** Partitions in which it has not been taken. */
   readonly open: number;
-  readonly completed: boolean;
 }
 
 export interface LedgerState {
@@ -173,7 +172,7 @@ function undoes(
 export function prospectiveOwner(state: PartitionState, key: string): string | null {
   const move = state.moves.findLast(({ keys }) => keys.includes(key));
   if (move !== undefined) return move.to;
-  return (state.holdings.get(key) ?? state.holdings.get(REST))?.revision ?? null;
+  return holdingOf(state, key)?.revision ?? null;
 }
 
 function applyRequest(state: LedgerState, request: Request): LedgerState {
@@ -188,7 +187,7 @@ function applyRequest(state: LedgerState, request: Request): LedgerState {
     for (const key of keys) if (!holdings.has(key) && rest !== undefined) holdings.set(key, rest);
     partitions.set(placeKey(place), { ...old, holdings, moves: [...old.moves, move] });
   }
-  const entry = { request, open: request.partitions.length, completed: false };
+  const entry = { request, open: request.partitions.length };
   return { ...state, epoch, partitions, requests: new Map(state.requests).set(epoch, entry) };
 }
 

@@ -5,8 +5,8 @@ import { HandoverError } from "./errors.ts";
 import { OUTCOME_HEADER, type Outcome, parseOutcome } from "./outcome.ts";
 import type { Place } from "./rules.ts";
 
-/** How far back a search begins, each further than the one before; in the end from the first record that is kept. */
 const BARRIER_HEADER = "baton-barrier";
+/** How far back a search begins, each further than the one before; in the end from the first record that is kept. */
 const LOOK_BACK_MS = [60_000, 600_000, 3_600_000];
 
 export interface ShadowRange {
@@ -24,7 +24,8 @@ export interface ShadowRange {
 /**
  * A revision's own shadow outcomes, re-read from the topic where it wrote them: what a worker that died had in memory.
  * `producer` is the one under whose id they were written: what it commits now lies behind all of them, so whoever
- * reads that has read them all, however long another's open transaction holds readers up. Rejects with SHADOW_GONE when records of the range may have been deleted.
+ * reads that has read them all, however long another's open transaction holds readers up. Rejects with SHADOW_GONE
+ * when records of the range may have been deleted.
  */
 export async function readShadow(
   bus: Bus,

@@ -66,10 +66,6 @@ class Names {
   name(id: number): string {
     return this.#names[id - 1] ?? "";
   }
-
-  get size(): number {
-    return this.#names.length;
-  }
 }
 
 /** One partition of the input: a slot for each offset from the first one that is kept. */
@@ -163,10 +159,6 @@ export class HistoryChecker {
     pending: 0,
     unowned: 0,
   };
-
-  get ownership(): Ownership {
-    return this.#ownership;
-  }
 
   addLedger(record: Ledger): void {
     this.#ownership.apply(record);
