@@ -2,7 +2,7 @@ import { Command } from "commander";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { redisHaltCache, setHalt } from "#runtime/handover/halt.ts";
 import { LedgerFollower } from "#runtime/handover/ledger.ts";
-import { type Common, UsageError } from "./common.ts";
+import { type Common, common, UsageError } from "./common.ts";
 
 interface Options extends Common {
   readonly redis?: string;
@@ -15,13 +15,11 @@ const READ_MS = 3_000;
 /** `baton halt` and `baton release`: the kill switch. */
 export function haltCommands(): Command[] {
   const make = (name: "halt" | "release", what: string) =>
-    new Command(name)
+    common(new Command(name))
       .argument("<deployment>", "the deployment")
       .description(what)
       .option("--reason <text>", "why, for those who read it later")
-      .option("--brokers <list>", "Kafka's addresses (default: KAFKA_BROKERS)")
       .option("--redis <url>", "Redis's address (default: REDIS_URL)")
-      .option("--json", "print JSON")
       .action((deployment: string, options: Options) => act(deployment, name === "halt", options));
   return [
     make("halt", "withhold all live decisions of a deployment at once; needs Kafka or Redis, nothing else"),
