@@ -1,6 +1,7 @@
 import { Command } from "commander";
+import { debtorOf } from "#runtime/handover/conduct.ts";
 import { LedgerFollower } from "#runtime/handover/ledger.ts";
-import type { LedgerState, PartitionState } from "#runtime/handover/rules.ts";
+import { type LedgerState, type PartitionState, placeOf } from "#runtime/handover/rules.ts";
 import { type Common, chooseDeployment, columns, common, stopSignal, withBus } from "./common.ts";
 
 /** One instrument (or all others) in one partition. */
@@ -79,7 +80,7 @@ export function describe(state: LedgerState): {
       assignments.push({ instrument, partition, revision, epoch, since: String(from), ...until });
     }
     for (const { epoch, keys, from, to } of entry.moves) {
-      open.push({ epoch, instruments: keys, from, to, partition, waitsFor: waitsFor(entry, epoch) });
+      open.push({ epoch, instruments: keys, from, to, partition, waitsFor: waitsFor(entry, partition) });
     }
   }
   const byName = (a: Assignment, b: Assignment) =>
@@ -87,10 +88,10 @@ export function describe(state: LedgerState): {
   return { assignments: assignments.toSorted(byName), open };
 }
 
-function waitsFor({ moves }: PartitionState, epoch: number): string {
-  const move = moves.find((entry) => entry.epoch === epoch);
-  if (move === undefined) return "";
-  return move.cut === undefined && move.from !== null ? `${move.from} to let go` : `${move.to} to take over`;
+function waitsFor(state: PartitionState, partition: string): string {
+  const debtor = debtorOf(state, placeOf(partition));
+  if (debtor === undefined) return "";
+  return `${debtor.revision} to ${debtor.owes === "release" ? "let go" : "take over"}`;
 }
 
 function draw(

@@ -46,9 +46,7 @@ export async function chooseDeployment(bus: KafkaBus, named: string | undefined)
   const [only, ...others] = known;
   if (only !== undefined && others.length === 0) return only;
   throw new UsageError(
-    only === undefined
-      ? "there is no deployment"
-      : `say which deployment with --deployment: ${known.join(", ")}`,
+    only === undefined ? "there is no deployment" : `say which deployment you mean: ${known.join(", ")}`,
   );
 }
 

@@ -3,7 +3,7 @@ import { DEADLINES } from "#runtime/handover/conduct.ts";
 import { Conductor, type ConductorEvent } from "#runtime/handover/conductor.ts";
 import { HandoverError } from "#runtime/handover/errors.ts";
 import { LedgerFollower } from "#runtime/handover/ledger.ts";
-import { type LedgerState, type Place, placeKey } from "#runtime/handover/rules.ts";
+import { type LedgerState, type Place, placeKey, placeOf } from "#runtime/handover/rules.ts";
 import { type Common, chooseDeployment, columns, common, stopSignal, UsageError, withBus } from "./common.ts";
 
 interface Options extends Common {
@@ -100,10 +100,7 @@ function placesFor(state: LedgerState, revision: string): Place[] {
     const where = places.length === 0 ? "any partition" : missing.join(", ");
     throw new HandoverError("UNKNOWN_REVISION", `${revision} has not begun with ${where}`);
   }
-  return places.map(([id]) => {
-    const at = id.lastIndexOf("/");
-    return { topic: id.slice(0, at), partition: Number(id.slice(at + 1)) };
-  });
+  return places.map(([id]) => placeOf(id));
 }
 
 /** Measures pauses from the ledger's records as they come. */

@@ -59,7 +59,8 @@ export function undo(state: LedgerState, request: Request): Omit<Request, "type"
   return { epoch: state.epoch + 1, instruments, partitions, from: to, to: from, reason };
 }
 
-function debtorOf(state: PartitionState, place: Place): Debtor | undefined {
+/** Undefined where nothing is open. */
+export function debtorOf(state: PartitionState, place: Place): Debtor | undefined {
   const [first, second] = state.moves;
   if (first === undefined) return undefined;
   if (first.cut === undefined && first.from !== null) return { place, revision: first.from, owes: "release" };

@@ -99,13 +99,17 @@ export class Conductor {
 
   /** Writes one request and waits until it can be read. Rejects with REFUSED when it cannot be made now. */
   async request(request: Omit<Request, "type" | "at">): Promise<void> {
+    await this.#request(request, "requested");
+  }
+
+  async #request(request: Omit<Request, "type" | "at">, kind: "requested" | "hand-back"): Promise<void> {
     const why = refusal(this.state, request);
     if (why !== undefined) throw new HandoverError("REFUSED", why);
     const record: Request = { type: "request", at: Date.now(), ...request };
     await this.#write(record);
     await this.#options.hook?.("requested");
     await this.#follower.until((state) => state.epoch >= request.epoch);
-    this.#options.onEvent?.({ kind: "requested", request: record });
+    this.#options.onEvent?.({ kind, request: record });
   }
 
   /** Sees everything that is open through to its end. */
@@ -128,8 +132,7 @@ export class Conductor {
           await this.#force(step.place, step.revision);
           break;
         case "hand-back":
-          await this.request(step.request);
-          onEvent?.({ kind: "hand-back", request: { type: "request", at: Date.now(), ...step.request } });
+          await this.#request(step.request, "hand-back");
           break;
         case "wait":
           onEvent?.({ kind: "waiting", debtors: step.debtors });

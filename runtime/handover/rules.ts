@@ -75,6 +75,12 @@ export function placeKey({ topic, partition }: Place): string {
   return `${topic}/${partition}`;
 }
 
+/** The place that a key names. */
+export function placeOf(key: string): Place {
+  const at = key.lastIndexOf("/");
+  return { topic: key.slice(0, at), partition: Number(key.slice(at + 1)) };
+}
+
 export function partitionState(state: LedgerState, place: Place): PartitionState {
   return state.partitions.get(placeKey(place)) ?? EMPTY_PARTITION;
 }

@@ -8,7 +8,7 @@ import { LedgerFollower } from "./ledger.ts";
 import { handoverMetrics } from "./metrics.ts";
 import { OUTCOME_HEADER, type Outcome, type OutcomeKind } from "./outcome.ts";
 import { groupOf, PartitionWorker, type Revision } from "./partition.ts";
-import { type Place, placeKey } from "./rules.ts";
+import { placeKey } from "./rules.ts";
 
 /** What a model made of one record of a batch. */
 export interface Decided {
@@ -140,7 +140,7 @@ export class DecisionWorker {
     const controller = new AbortController();
     this.#assigned.set(key, controller);
     try {
-      const worker = await PartitionWorker.open(shared, pure(place), controller.signal);
+      const worker = await PartitionWorker.open(shared, place, controller.signal);
       if (this.#assigned.get(key) !== controller || controller.signal.aborted) {
         await worker.close();
         return undefined;
@@ -203,10 +203,6 @@ export class DecisionWorker {
       if (!(error instanceof BusError && error.code === "REBALANCED")) this.#options.fatal(error);
     });
   }
-}
-
-function pure({ topic, partition }: Place): Place {
-  return { topic, partition };
 }
 
 /** Without the properties that are undefined, for types that know them as absent only. */

@@ -2,20 +2,31 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { Conductor } from "#runtime/handover/conductor.ts";
+import { verifyHistory } from "#runtime/handover/history/read.ts";
 import { parseOutcome } from "#runtime/handover/outcome.ts";
+import { groupOf } from "#runtime/handover/partition.ts";
 import { claim, placesOf } from "#tests/support/handover.ts";
 import { handoverProcess } from "#tests/support/nemesis.ts";
 import { startBrokers } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
-import { machine, percentile, table } from "./table.ts";
+import { machine, percentile, show as showSpread, spread, table } from "./table.ts";
 
 // How long an instrument is without decisions while it is handed over, and what the transactions' size does to latency:
-// two revisions in a process each, two partitions, 20 instruments, one broker, all on this machine.
+// two revisions in a process each, two partitions, 20 instruments, one broker, all on this machine. And what the library
+// costs in throughput.
 
 const TOPIC = "md.crypto.main";
 const DEPLOYMENT = "d";
 const PARTITIONS = 2;
 const MOVES = 20;
+/** The broker's JVM compiles, and the workers' beginnings are worked off. */
+const WARM_UP_MS = 10_000;
+
+const BACKLOG = 500_000;
+const DRAINS = 3;
+const MESSAGE = Buffer.alloc(200, "x");
+const KINDS = ["without the library", "with it, all live", "with it, all shadow"] as const;
+type Kind = (typeof KINDS)[number];
 
 interface Run {
   readonly pauses: readonly number[];
@@ -68,7 +79,7 @@ async function run(perSecond: number, maxWaitMs: number, moves: number): Promise
     },
   });
   const sentAt = new Map<string, number>();
-  const producer = await bus.producer({ lingerMs: 2 });
+  const producer = await bus.producer();
   let running = true;
   const feed = (async () => {
     const started = performance.now();
@@ -81,15 +92,15 @@ async function run(perSecond: number, maxWaitMs: number, moves: number): Promise
           topic: TOPIC,
           partition: i % PARTITIONS,
           key: `INS${i}`,
-          value: Buffer.alloc(200, "x"),
+          value: MESSAGE,
         };
         void producer.send(record).then(({ partition, offset }) => sentAt.set(`${partition}/${offset}`, at));
       }
-      await sleep(2);
+      await sleep(5);
     }
   })();
   await waitFor("decisions", () => last.size === 20, 60_000);
-  await sleep(3_000);
+  await sleep(WARM_UP_MS);
   latencies.length = 0;
   const conductor = new Conductor({ bus, deployment: DEPLOYMENT });
   await conductor.start();
@@ -98,7 +109,7 @@ async function run(perSecond: number, maxWaitMs: number, moves: number): Promise
     await conductor.move([`INS${i % 20}`, `INS${(i + 7) % 20}`], i % 2 === 0 ? "b" : "a", places);
     await sleep(200);
   }
-  if (moves === 0) await sleep(6_000);
+  if (moves === 0) await sleep(10_000);
   running = false;
   await feed;
   await producer.close();
@@ -116,6 +127,53 @@ const show = (values: readonly number[], p: number) =>
         values.toSorted((a, b) => a - b),
         p,
       ).toFixed(1);
+
+/** Speed of one worker process, from a backlog: first to last decision, without its start. */
+async function drain(kinds: readonly Kind[]): Promise<Map<Kind, number[]>> {
+  const brokers = await startBrokers(1);
+  const bus = new KafkaBus({ brokers: brokers.addresses, clientId: "bench" });
+  const admin = await bus.admin();
+  await admin.ensureTopics([{ name: TOPIC, partitions: PARTITIONS }]);
+  const producer = await bus.producer();
+  for (let sent = 0; sent < BACKLOG; sent += 10_000) {
+    const part = Array.from({ length: 10_000 }, (_, n) => {
+      const i = (sent + n) % 20;
+      return producer.send({ topic: TOPIC, partition: i % PARTITIONS, key: `INS${i}`, value: MESSAGE });
+    });
+    await Promise.all(part);
+  }
+  await producer.close();
+  const speeds = new Map<Kind, number[]>(kinds.map((kind) => [kind, []]));
+  for (let run = 0; run < DRAINS; run++) {
+    for (const kind of kinds) {
+      const deployment = `${kind.replaceAll(/[ ,]+/g, "-")}-${run}`;
+      // Everything is live with the owner's worker, and nothing with another's.
+      await claim(bus, deployment, kind === "with it, all shadow" ? "other" : "a", TOPIC);
+      const env = { KAFKA_BROKERS: brokers.addresses.join(), DEPLOYMENT: deployment, TOPIC, REVISION: "a" };
+      const worker = handoverProcess(kind === "without the library" ? "plain" : "worker", env);
+      worker.start();
+      const done = async () => {
+        const offsets = await admin.committed(groupOf(deployment, "a"), TOPIC);
+        return [...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0);
+      };
+      await waitFor("the first decisions", async () => (await done()) > BACKLOG / 20, 60_000);
+      const [from, began] = [await done(), performance.now()];
+      await waitFor("the last decisions", async () => (await done()) === BACKLOG, 120_000);
+      speeds.get(kind)?.push((BACKLOG - from) / ((performance.now() - began) / 1000));
+      await worker.end("SIGTERM");
+    }
+  }
+  const verified = performance.now();
+  const { counts, ok } = await verifyHistory(bus, "with-it-all-live-0");
+  const seconds = (performance.now() - verified) / 1000;
+  const read = counts.inputs + counts.live;
+  console.log(
+    `\nHistory checker: ${read.toLocaleString("en-US")} records read and checked in ${seconds.toFixed(1)} s, ${ok ? "everything holds" : "BROKEN"}`,
+  );
+  await Promise.race([bus.close(), sleep(3_000)]);
+  await brokers.close();
+  return speeds;
+}
 
 console.log(machine());
 const rows: string[][] = [];
@@ -151,5 +209,15 @@ table(
   "Size of a transaction against latency, 10,000 messages/s, both revisions running",
   ["most wait ms", "messages, about", "latency p50 ms", "p95", "p99"],
   sizes,
+);
+const speeds = await drain(KINDS);
+const plain = spread(speeds.get("without the library") ?? []).median;
+table(
+  `Messages/s of one worker process from a backlog of ${BACKLOG.toLocaleString("en-US")}, ${DRAINS} runs: median [least–most]`,
+  ["worker", "messages/s", "against without"],
+  KINDS.map((kind) => {
+    const speed = spread(speeds.get(kind) ?? []);
+    return [kind, showSpread(speed), (speed.median / plain).toFixed(2)];
+  }),
 );
 process.exit(0);

@@ -2,13 +2,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import type { TransactionalProducer } from "#runtime/bus/port.ts";
+import { topics } from "#runtime/contracts/topics.ts";
 import { Conductor } from "#runtime/handover/conductor.ts";
 import { redisHaltCache } from "#runtime/handover/halt.ts";
-import type { Unsafe } from "#runtime/handover/partition.ts";
-import { echoWorker, memoryHaltCache, placesOf } from "./handover.ts";
+import { groupOf, type Unsafe } from "#runtime/handover/partition.ts";
+import { echo, echoWorker, memoryHaltCache, placesOf } from "./handover.ts";
 
 // One side of a hand-over in a process of its own, so that it can be killed and frozen:
 //   worker      the echo model: every message yields a decision
+//   plain       the same decisions in transactions with the offsets, without the hand-over
 //   conductor   moves INSTRUMENTS to the revision TO, then ends with what it did as JSON
 // FAULT=step:n:SIGNAL sends this process the signal when it comes to a step of the protocol for the n-th time.
 
@@ -64,6 +67,29 @@ if (process.argv[2] === "worker") {
       .then(() => bus.close())
       .then(() => process.exit(0), fatal);
   });
+} else if (process.argv[2] === "plain") {
+  const producers = new Map<number, Promise<TransactionalProducer>>();
+  const group = groupOf(deployment, env("REVISION"));
+  await bus.consumer({
+    group,
+    topics: [topic],
+    from: "earliest",
+    onFatal: fatal,
+    onBatch: async ({ partition, records }) => {
+      const producer = producers.get(partition) ?? bus.transactionalProducer(`${group}.${partition}`);
+      producers.set(partition, producer);
+      const decisions = echo("plain", records).map(({ key, value, headers }) => ({
+        topic: topics.signals(deployment),
+        ...(key === undefined ? {} : { key }),
+        value,
+        headers,
+      }));
+      const offset = (records.at(-1)?.offset ?? 0n) + 1n;
+      const offsets = { group, positions: [{ topic, partition, offset }] };
+      await (await producer).commit({ records: decisions, offsets });
+    },
+  });
+  process.on("SIGTERM", () => void bus.close().then(() => process.exit(0), fatal));
 } else {
   const conductor = new Conductor({
     bus,

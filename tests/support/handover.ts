@@ -1,12 +1,12 @@
 import { pino } from "pino";
 import { Registry } from "prom-client";
-import type { Bus } from "#runtime/bus/port.ts";
+import type { Bus, InRecord } from "#runtime/bus/port.ts";
 import type { Halt } from "#runtime/contracts/ledger.ts";
 import { Conductor } from "#runtime/handover/conductor.ts";
 import type { HaltCache } from "#runtime/handover/halt.ts";
 import { ensureDeploymentTopics } from "#runtime/handover/ledger.ts";
 import type { Place } from "#runtime/handover/rules.ts";
-import { DecisionWorker, type WorkerOptions } from "#runtime/handover/worker.ts";
+import { type Decided, DecisionWorker, type WorkerOptions } from "#runtime/handover/worker.ts";
 
 /** Every partition of a topic. */
 export async function placesOf(bus: Bus, topic: string): Promise<Place[]> {
@@ -36,6 +36,17 @@ export function memoryHaltCache(): HaltCache {
   };
 }
 
+/** Every message yields a decision that names the revision. */
+export function echo(revision: string, records: readonly InRecord[]): Decided[] {
+  return records.map(({ key, value, offset }) => ({
+    instrument: key ?? "",
+    kind: value?.toString() === "poison" ? "rejected" : "decision",
+    key,
+    value: Buffer.from(`${revision}:${offset}`),
+    headers: {},
+  }));
+}
+
 /** A worker in this process whose every message yields a decision that names its revision. */
 export function echoWorker(
   options: Pick<WorkerOptions, "bus" | "deployment" | "revision" | "topics"> & Partial<WorkerOptions>,
@@ -44,14 +55,7 @@ export function echoWorker(
     modelDigest: "sha256:echo",
     from: "earliest",
     haltCache: memoryHaltCache(),
-    decide: async ({ records }) =>
-      records.map((record) => ({
-        instrument: record.key ?? "",
-        kind: record.value?.toString() === "poison" ? "rejected" : "decision",
-        key: record.key,
-        value: Buffer.from(`${options.revision}:${record.offset}`),
-        headers: {},
-      })),
+    decide: async ({ records }) => echo(options.revision, records),
     registry: new Registry(),
     log: pino({ level: "silent" }),
     fatal: (error) => {

@@ -6,7 +6,7 @@ const PROCESS = join(import.meta.dirname, "handover-process.ts");
 type Env = Readonly<Record<string, string>>;
 
 /** A process of tests/support/handover-process.ts. */
-export function handoverProcess(role: "worker" | "conductor", env: Env): Subject {
+export function handoverProcess(role: "worker" | "plain" | "conductor", env: Env): Subject {
   return new Subject(process.execPath, ["--disable-warning=TimeoutNegativeWarning", PROCESS, role], env);
 }
 

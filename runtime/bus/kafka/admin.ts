@@ -10,8 +10,7 @@ const RETRY_MS = 10_000;
 export class KafkaAdmin implements Admin {
   readonly #open: () => KafkaJsAdmin;
   #client: KafkaJsAdmin;
-  /** How many partitions the client knows of each topic that it was asked about. */
-  readonly #counts = new Map<string, number>();
+  #replacing: Promise<void> | undefined;
 
   static async connect(open: () => KafkaJsAdmin): Promise<KafkaAdmin> {
     const client = open();
@@ -79,25 +78,27 @@ export class KafkaAdmin implements Admin {
   }
 
   async offsets(topic: string): Promise<ReadonlyMap<number, { earliest: bigint; latest: bigint }>> {
-    await this.#refresh(topic);
-    const entries = await this.#try(() => this.#client.fetchTopicOffsets(topic));
+    const entries = await this.#ofEvery(topic, (client) => client.fetchTopicOffsets(topic));
     return new Map(
       entries.map((entry) => [entry.partition, { earliest: BigInt(entry.low), latest: BigInt(entry.high) }]),
     );
   }
 
   async offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, bigint>> {
-    await this.#refresh(topic);
-    const entries = await this.#try(() => this.#client.fetchTopicOffsetsByTimestamp(topic, timestampMs));
+    const entries = await this.#ofEvery(topic, (client) =>
+      client.fetchTopicOffsetsByTimestamp(topic, timestampMs),
+    );
     return new Map(entries.map((entry) => [entry.partition, BigInt(entry.offset)]));
   }
 
   async committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>> {
-    await this.#refresh(topic);
-    const topics = await this.#try(() => this.#client.fetchOffsets({ groupId: group, topics: [topic] }));
+    const entries = await this.#ofEvery(topic, async (client) => {
+      const found = await client.fetchOffsets({ groupId: group, topics: [topic] });
+      return found.flatMap(({ partitions }) => partitions);
+    });
     const committed = new Map<number, bigint>();
-    for (const entry of topics.flatMap((found) => found.partitions)) {
-      if (BigInt(entry.offset) >= 0n) committed.set(entry.partition, BigInt(entry.offset));
+    for (const { partition, offset } of entries) {
+      if (BigInt(offset) >= 0n) committed.set(partition, BigInt(offset));
     }
     return committed;
   }
@@ -117,22 +118,32 @@ export class KafkaAdmin implements Admin {
   }
 
   /**
-   * kafkajs's offsets are those of the partitions that it knew five minutes ago, others are left out without a word. Where
-   * a topic has got more, a new client asks.
+   * kafkajs answers for the partitions that it knew up to five minutes ago, others are left out without a word. Where one
+   * is missing a new client asks.
    */
-  async #refresh(topic: string): Promise<void> {
+  async #ofEvery<T>(topic: string, request: (client: KafkaJsAdmin) => Promise<T[]>): Promise<T[]> {
     const count = await this.partitions(topic);
-    const known = this.#counts.get(topic);
-    this.#counts.set(topic, count);
-    if (known === undefined || known === count) return;
-    const client = this.#open();
-    await this.#try(() => client.connect());
-    const old = this.#client;
-    this.#client = client;
-    this.#counts.clear();
-    this.#counts.set(topic, count);
-    // Others may be in the middle of a request.
-    setTimeout(() => void old.disconnect().catch(() => {}), RETRY_MS).unref();
+    for (;;) {
+      const client = this.#client;
+      const entries = await this.#try(() => request(client));
+      if (entries.length >= count) return entries;
+      await this.#replace(client);
+    }
+  }
+
+  /** Replaces a client, once for all who ask for that. */
+  async #replace(old: KafkaJsAdmin): Promise<void> {
+    if (this.#client !== old) return;
+    this.#replacing ??= this.#try(async () => {
+      const client = this.#open();
+      await client.connect();
+      this.#client = client;
+      // Others may be in the middle of a request.
+      setTimeout(() => void old.disconnect().catch(() => {}), RETRY_MS).unref();
+    }).finally(() => {
+      this.#replacing = undefined;
+    });
+    await this.#replacing;
   }
 
   /** kafkajs leaves some of its own retriable errors to the caller, such as a group's coordinator that moves. */

@@ -1,11 +1,14 @@
 import { createRequire } from "node:module";
 import { sep } from "node:path";
 import type * as KafkaJs from "kafkajs";
+import { rememberingCoordinators } from "./coordinator.ts";
+import { decodeRecord, encodeRecord } from "./record.ts";
 
-// kafkajs with one function of it replaced. Its filter of aborted transactions (src/consumer/filterAbortedMessages.js,
+// kafkajs with some functions of it replaced. Its filter of aborted transactions (src/consumer/filterAbortedMessages.js,
 // 2.2.4) enters at most one of them a message and takes their list to be in the order of their first offsets, while
 // brokers give it in the order of their ends: with two of them open at once, what was aborted is handed out as
-// committed. The function is not to be reached from outside, so a copy of the library is loaded that has ours instead.
+// committed. Its manager of transactions is given a cluster that remembers coordinators, and records are written and read
+// in a quicker way. None of that is to be reached from outside, so a copy of the library is loaded that has ours instead.
 
 interface Message {
   readonly offset: string;
@@ -53,12 +56,22 @@ function load(): typeof KafkaJs {
   for (const path of Object.keys(require.cache)) {
     if (path.startsWith(`${folder}${sep}`)) delete require.cache[path];
   }
-  // Loads the file, so that there is an entry whose exports can be replaced before anything else asks for it.
-  require(filter);
-  const entry = require.cache[filter];
-  if (entry === undefined)
-    throw new Error("kafkajs cannot be loaded with our filter of aborted transactions");
-  entry.exports = withoutAborted;
+  /** Loads a file and replaces what it exports, before anything else asks for it. */
+  const replace = <T>(file: string, change: (exported: T) => T): void => {
+    const path = require.resolve(file);
+    const exported = require(path) as T;
+    const entry = require.cache[path];
+    if (entry === undefined) throw new Error(`kafkajs cannot be loaded with our part of ${file}`);
+    entry.exports = change(exported);
+  };
+  replace("kafkajs/src/protocol/recordBatch/record/v0/index.js", () => encodeRecord);
+  replace("kafkajs/src/protocol/recordBatch/record/v0/decoder.js", () => decodeRecord);
+  replace("kafkajs/src/consumer/filterAbortedMessages.js", () => withoutAborted);
+  type Options = { readonly cluster: Parameters<typeof rememberingCoordinators>[0] };
+  replace<(options: Options) => unknown>(
+    "kafkajs/src/producer/eosManager/index.js",
+    (create) => (options) => create({ ...options, cluster: rememberingCoordinators(options.cluster) }),
+  );
   return require("kafkajs") as typeof KafkaJs;
 }
 

@@ -1,4 +1,4 @@
-import type { Kafka, Producer as KafkaJsProducer } from "kafkajs";
+import type { Kafka, Producer as KafkaJsProducer, Transaction as KafkaJsTransaction } from "kafkajs";
 import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import type {
@@ -8,8 +8,15 @@ import type {
   TransactionalOptions,
   TransactionalProducer,
 } from "../port.ts";
-import { busError, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
-import { checkSize, chosenPartition, type PartitionCount, Partitions, toMessages } from "./producer.ts";
+import { busError, COMPRESSION, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
+import {
+  checkSize,
+  chosenPartition,
+  type PartitionCount,
+  type PartitionRecords,
+  Partitions,
+  toMessages,
+} from "./producer.ts";
 import { chunks } from "./size.ts";
 
 /** An open transaction of a dead process blocks readers for this long. */
@@ -18,6 +25,40 @@ const TRANSACTION_TIMEOUT_MS = 15_000;
 const LEFTOVERS_KEY = "leftovers";
 /** Most bytes of one request; brokers take 1 MiB by default. */
 const REQUEST_BYTES = 512 * 1024;
+
+interface Group extends PartitionRecords {
+  readonly topic: string;
+}
+
+/** One request for several partitions: one round trip to the coordinator, one to each leader. */
+async function send(
+  open: KafkaJsTransaction,
+  groups: readonly Group[],
+  compression: (typeof COMPRESSION)[keyof typeof COMPRESSION],
+): Promise<void> {
+  const topicMessages = [...Map.groupBy(groups, ({ topic }) => topic)].map(([topic, parts]) => ({
+    topic,
+    messages: toMessages(parts),
+  }));
+  const results = await open.sendBatch({ acks: -1, compression, topicMessages });
+  // Where leaders move while it is repeated, kafkajs leaves a partition out or writes one twice, and says nothing.
+  const acknowledged = results.map(({ topicName, partition }) => `${topicName}/${partition}`).toSorted();
+  const asked = groups.map(({ topic, partition }) => `${topic}/${partition}`).toSorted();
+  if (acknowledged.join() !== asked.join()) {
+    throw new Error(`acknowledged were ${acknowledged.join()} of ${asked.join()}`);
+  }
+}
+
+async function sendOffsets(
+  open: KafkaJsTransaction,
+  { group, positions }: NonNullable<Transaction["offsets"]>,
+): Promise<void> {
+  const topics = [...Map.groupBy(positions, ({ topic }) => topic)].map(([topic, parts]) => ({
+    topic,
+    partitions: parts.map(({ partition, offset }) => ({ partition, offset: String(offset) })),
+  }));
+  await open.sendOffsets({ consumerGroupId: group, topics });
+}
 
 /** One transaction at a time under one id; any error ends the producer. */
 export class KafkaTransactionalProducer implements TransactionalProducer {
@@ -50,16 +91,19 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
       await client.connect();
       // kafkajs asks for its producer id at the first transaction only; that request is what fences.
       const transaction = await client.transaction();
-      for (const { topic, partition } of options.leftovers?.partitions ?? []) {
-        // Its abort marker ends whatever is open there.
-        const nothing = toMessages([{ topic, key: LEFTOVERS_KEY, value: null }], partition);
-        await transaction.send({ topic, acks: -1, messages: nothing });
-      }
+      // The abort markers end whatever is open there.
+      const nothing = (options.leftovers?.partitions ?? []).map(({ topic, partition }) => ({
+        topic,
+        partition,
+        records: [{ topic, key: LEFTOVERS_KEY, value: null }],
+      }));
+      if (nothing.length > 0) await send(transaction, nothing, COMPRESSION.none);
       const position = options.leftovers?.position;
       if (position !== undefined) {
-        const { topic, partition } = position.place;
-        const topics = [{ topic, partitions: [{ partition, offset: "0" }] }];
-        await transaction.sendOffsets({ consumerGroupId: position.group, topics });
+        await sendOffsets(transaction, {
+          group: position.group,
+          positions: [{ ...position.place, offset: 0n }],
+        });
       }
       await transaction.abort();
     } catch (error) {
@@ -98,29 +142,10 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
     try {
       const open = await this.#client.transaction();
       // After a failed send there must be no commit: kafkajs resolves it although nothing was written.
-      await Promise.all(
-        groups.map(async ({ topic, partition, records }) => {
-          // One request in flight a partition, and none larger than a broker takes.
-          for (const chunk of chunks(records, REQUEST_BYTES)) {
-            const compression = compressionFor(this.#compression, valueBytes(chunk));
-            const messages = toMessages(chunk, partition);
-            const [result] = await open.send({ topic, acks: -1, compression, messages });
-            if (result === undefined) throw new Error(`no acknowledgement from ${topic}/${partition}`);
-          }
-        }),
-      );
-      if (transaction.offsets !== undefined) {
-        const topics = new Map<string, { partition: number; offset: string }[]>();
-        for (const { topic, partition, offset } of transaction.offsets.positions) {
-          const list = topics.get(topic) ?? [];
-          list.push({ partition, offset: String(offset) });
-          topics.set(topic, list);
-        }
-        await open.sendOffsets({
-          consumerGroupId: transaction.offsets.group,
-          topics: [...topics].map(([topic, partitions]) => ({ topic, partitions })),
-        });
-      }
+      await Promise.all([
+        this.#sendAll(open, groups),
+        transaction.offsets === undefined ? undefined : sendOffsets(open, transaction.offsets),
+      ]);
       await open.commit();
     } catch (error) {
       this.#failed = busError(error, "TRANSACTION_FAILED");
@@ -135,8 +160,22 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
     }
   }
 
-  async #byPartition(records: readonly OutRecord[]) {
-    const groups = new Map<string, { topic: string; partition: number; records: OutRecord[] }>();
+  /** A request for all partitions, and as many more as the size of the largest asks for. */
+  async #sendAll(open: KafkaJsTransaction, groups: readonly Group[]): Promise<void> {
+    const cut = groups.map((group) => ({ ...group, chunks: chunks(group.records, REQUEST_BYTES) }));
+    for (let round = 0; ; round++) {
+      const next = cut.flatMap(({ topic, partition, chunks }) => {
+        const records = chunks[round];
+        return records === undefined ? [] : [{ topic, partition, records }];
+      });
+      if (next.length === 0) return;
+      const largest = Math.max(...next.map(({ records }) => valueBytes(records)));
+      await send(open, next, compressionFor(this.#compression, largest));
+    }
+  }
+
+  async #byPartition(records: readonly OutRecord[]): Promise<Group[]> {
+    const groups = new Map<string, Group & { records: OutRecord[] }>();
     for (const record of records) {
       const chosen = this.#partitions.choose(record);
       const partition = typeof chosen === "number" ? chosen : await chosen;

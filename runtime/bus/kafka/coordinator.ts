@@ -1,0 +1,87 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+// kafkajs asks the cluster where a coordinator is before each request to it: five times a transaction. And where the
+// coordinator is busy, with the markers of the last transaction or with another request for the same one, it looks at all
+// metadata anew, or gives up. Here the coordinator is remembered, gets one request at a time, and is asked again at once.
+
+/** The requests of a producer that go to a coordinator. */
+const REQUESTS = [
+  "initProducerId",
+  "addPartitionsToTxn",
+  "addOffsetsToTxn",
+  "txnOffsetCommit",
+  "endTxn",
+] as const;
+type Coordinator = Record<(typeof REQUESTS)[number], (request: unknown) => Promise<unknown>>;
+type Broker = Coordinator & { isConnected(): boolean };
+
+export interface CoordinatorId {
+  readonly groupId: string;
+  readonly coordinatorType?: number;
+}
+
+interface Cluster {
+  findGroupCoordinator(id: CoordinatorId): Promise<Broker>;
+}
+
+/** The coordinator has moved, or is about to know its partitions: it is looked up again. */
+const MOVED = new Set([
+  "NOT_COORDINATOR_FOR_GROUP",
+  "GROUP_COORDINATOR_NOT_AVAILABLE",
+  "GROUP_LOAD_IN_PROGRESS",
+]);
+const MOVED_WAIT_MS = 100;
+/** The coordinator of transactions writes the markers of the last one. */
+const BUSY = "CONCURRENT_TRANSACTIONS";
+const BUSY_WAIT_MS = [1, 1, 2, 2, 5, 5, 10, 20];
+/** After that the caller decides. */
+const GIVE_UP_MS = 15_000;
+
+/** The cluster with coordinators that are remembered while they are connected and answer. */
+export function rememberingCoordinators<T extends Cluster>(cluster: T): T {
+  const known = new Map<string, Broker>();
+  /** The latest request to each coordinator. */
+  const latest = new Map<string, Promise<unknown>>();
+
+  /** One request after another: of two at once for a transaction one is refused. */
+  function inTurn(id: CoordinatorId, name: keyof Coordinator, request: unknown): Promise<unknown> {
+    const key = keyOf(id);
+    const before = latest.get(key) ?? Promise.resolve();
+    const answer = before.then(() => ask(id, name, request));
+    latest.set(
+      key,
+      answer.catch(() => {}),
+    );
+    return answer;
+  }
+
+  async function ask(id: CoordinatorId, name: keyof Coordinator, request: unknown): Promise<unknown> {
+    const key = keyOf(id);
+    const deadline = Date.now() + GIVE_UP_MS;
+    for (let tried = 0; ; tried++) {
+      let broker = known.get(key);
+      if (broker?.isConnected() !== true) {
+        broker = await cluster.findGroupCoordinator(id);
+        known.set(key, broker);
+      }
+      try {
+        return await broker[name](request);
+      } catch (error) {
+        const type = error instanceof Error && "type" in error ? String(error.type) : "";
+        if (type !== BUSY) known.delete(key);
+        if ((type !== BUSY && !MOVED.has(type)) || Date.now() > deadline) throw error;
+        await sleep(type === BUSY ? (BUSY_WAIT_MS[tried] ?? 20) : MOVED_WAIT_MS);
+      }
+    }
+  }
+
+  const findGroupCoordinator = async (id: CoordinatorId): Promise<Coordinator> =>
+    Object.fromEntries(
+      REQUESTS.map((name) => [name, (request: unknown) => inTurn(id, name, request)]),
+    ) as Coordinator;
+  return Object.assign(Object.create(cluster) as T, { findGroupCoordinator });
+}
+
+function keyOf({ groupId, coordinatorType = 0 }: CoordinatorId): string {
+  return `${coordinatorType}/${groupId}`;
+}
