@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Registry } from "prom-client";
 import { REJECT_CODES } from "#apps/signal-model/decide.ts";
 import { deciderMetrics } from "#apps/signal-model/metrics.ts";
+import { GROUP, KINDS, structural, VERSION } from "#operators/model-deployment/api/crd.ts";
 import { BUS_ERROR_CODES } from "#runtime/bus/errors.ts";
 import { BusMetrics } from "#runtime/bus/metrics.ts";
 import { CONTRACTS } from "#runtime/contracts/all.ts";
@@ -30,6 +31,7 @@ interface Schema {
   readonly required?: readonly string[];
   readonly oneOf?: readonly Schema[];
   readonly items?: Schema;
+  readonly "x-kubernetes-validations"?: readonly { readonly message: string }[];
 }
 
 export function referencePages(): Map<string, string> {
@@ -38,6 +40,7 @@ export function referencePages(): Map<string, string> {
     ["docs/reference/errors.md", errorsPage()],
     ["docs/reference/metrics.md", metricsPage()],
     ["docs/reference/cli.md", cliPage()],
+    ["docs/reference/custom-resources.md", customResourcesPage()],
   ]);
 }
 
@@ -49,6 +52,27 @@ function contractsPage(): string {
     return `## ${contract.id}\n\n${tables.join("\n\n")}`;
   });
   return `${NOTE}# Messages\n\nSchemas as JSON Schema: \`runtime/contracts/schemas/\`.\n\n${parts.join("\n\n")}\n`;
+}
+
+function customResourcesPage(): string {
+  const parts = KINDS.map(({ kind, description, spec, status, shortNames }) => {
+    const tables = [`### spec\n\n${fieldTable(structural(spec) as Schema)}`];
+    const rules = rulesOf(structural(spec) as Schema, "spec");
+    if (rules.length > 0) tables.push(`### Rules\n\n| at | refused with |\n|---|---|\n${rules.join("\n")}`);
+    if (status !== undefined)
+      tables.push(`### status\n\n${fieldTable(structural(status, "output") as Schema)}`);
+    return `## ${kind}\n\n${description} Short name: \`${shortNames.join("`, `")}\`.\n\n${tables.join("\n\n")}`;
+  });
+  return `${NOTE}# Custom resources\n\nGroup \`${GROUP}\`, version \`${VERSION}\`, namespaced.\n\n${parts.join("\n\n")}\n`;
+}
+
+function rulesOf(schema: Schema, path: string): string[] {
+  const own = (schema["x-kubernetes-validations"] ?? []).map(({ message }) => `| \`${path}\` | ${message} |`);
+  const inner = schema.items === undefined ? [] : rulesOf(schema.items, `${path}[]`);
+  const below = Object.entries(schema.properties ?? {}).flatMap(([name, field]) =>
+    rulesOf(field, `${path}.${name}`),
+  );
+  return [...own, ...inner, ...below];
 }
 
 function fieldTable(schema: Schema): string {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { App, Chart, Yaml } from "cdk8s";
 import { ConfigMap } from "cdk8s-plus-28";
 import { parse } from "yaml";
+import { definition, KINDS } from "#operators/model-deployment/api/crd.ts";
 import { addService } from "./service.ts";
 import { type Values, valuesSchema } from "./values.ts";
 
@@ -73,6 +74,7 @@ export function renderCluster(values: Values): Map<string, string> {
       },
     }),
   );
+  files.set("crds.yaml", Yaml.stringify(...KINDS.map(definition)));
   return files;
 }
 

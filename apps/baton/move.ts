@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { DEADLINES } from "#runtime/handover/conduct.ts";
+import { DEADLINES, planMove } from "#runtime/handover/conduct.ts";
 import { Conductor, type ConductorEvent } from "#runtime/handover/conductor.ts";
 import { HandoverError } from "#runtime/handover/errors.ts";
 import { LedgerFollower } from "#runtime/handover/ledger.ts";
@@ -74,7 +74,7 @@ export function moveCommand(): Command {
           const epochs = await conductor.move(instruments, options.to, places, stopSignal());
           await watcher.until((state) => state.epoch >= conductor.state.epoch && state.requests.size === 0);
           const made = pauses.list.filter(({ epoch }) => epoch > from);
-          const took = made.every(({ epoch, to }) => to === options.to || !epochs.includes(epoch));
+          const took = planMove(conductor.state, places, instruments, options.to).length === 0;
           if (options.json) console.log(JSON.stringify({ deployment, epochs, moved: took, pauses: made }));
           else console.log(epochs.length === 0 ? `${options.to} decides on them already` : draw(made));
           if (!took) throw new UsageError(`${options.to} did not take over in time: everything went back`);

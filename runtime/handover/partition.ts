@@ -51,14 +51,14 @@ export interface Revision {
   /** Where a revision without predecessors begins. */
   readonly from: "earliest" | "latest";
   readonly ringBytes: number;
+  /** Most live decisions of one transaction of a take-over; the last one takes. */
+  readonly fillRecords: number;
   readonly metrics: ReturnType<typeof handoverMetrics>;
   /** For tests that show what a protection prevents. */
   readonly unsafe?: Unsafe;
   readonly hook?: (step: Step, place: Place) => Promise<void> | void;
 }
 
-/** Live decisions of one transaction of a take-over; the last one takes. */
-const FILL_RECORDS = 5_000;
 /** A worker that was fenced because its partition moved hears of that within a heartbeat. */
 const REVOKED_WITHIN_MS = 3_000;
 
@@ -212,7 +212,7 @@ export class PartitionWorker {
 
   /** Makes live what was decided from the cut on, and takes over. */
   async #take(duty: Duty & { kind: "take" }): Promise<void> {
-    const { revision, destinations, metrics, hook, halted } = this.#shared;
+    const { revision, destinations, metrics, hook, halted, fillRecords } = this.#shared;
     await hook?.("taking", this.place);
     const { epoch, cut, fill } = duty;
     const outcomes = (await this.#outcomesFrom(fill)).filter((outcome) =>
@@ -220,9 +220,9 @@ export class PartitionWorker {
     );
     const base = { at: Date.now(), epoch, revision, ...this.place };
     const action = () => (halted() ? "withheld" : "live");
-    for (let start = 0; ; start += FILL_RECORDS) {
-      const part = outcomes.slice(start, start + FILL_RECORDS);
-      const last = start + FILL_RECORDS >= outcomes.length;
+    for (let start = 0; ; start += fillRecords) {
+      const part = outcomes.slice(start, start + fillRecords);
+      const last = start + fillRecords >= outcomes.length;
       const became = action();
       const records = part.map((outcome) => outcomeRecord(outcome, became, epoch, destinations));
       const filledTo = (part.at(-1)?.input.offset ?? 0n) + 1n;

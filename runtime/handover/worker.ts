@@ -36,6 +36,8 @@ export interface WorkerOptions {
   readonly maxWaitMs?: number;
   /** Most bytes of shadow outcomes kept in memory for each partition. Default 8 MiB. */
   readonly ringBytes?: number;
+  /** Most live decisions of one transaction of a take-over. Default 5,000. */
+  readonly fillRecords?: number;
   readonly haltCache: HaltCache;
   /** Decides on every record of a batch, in the order of the records: as many answers as records. */
   readonly decide: (batch: Batch) => Promise<readonly Decided[]>;
@@ -52,6 +54,7 @@ export interface WorkerOptions {
 const UNREAD_MS = 15_000;
 
 export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
+const DEFAULT_FILL_RECORDS = 5_000;
 
 /**
  * The workers of one revision in this process, one a partition: every record of the input gets one outcome, live where
@@ -91,6 +94,7 @@ export class DecisionWorker {
       },
       from: this.#options.from,
       ringBytes: this.#options.ringBytes ?? DEFAULT_RING_BYTES,
+      fillRecords: this.#options.fillRecords ?? DEFAULT_FILL_RECORDS,
       metrics: handoverMetrics(this.#options.registry),
       ...(unsafe === undefined ? {} : { unsafe }),
       ...(hook === undefined ? {} : { hook }),

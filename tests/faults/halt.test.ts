@@ -1,14 +1,14 @@
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
 import { parseOutcome } from "#runtime/handover/outcome.ts";
+import { baton as runBaton } from "#tests/support/baton.ts";
 import { claim } from "#tests/support/handover.ts";
 import { handoverProcess } from "#tests/support/nemesis.ts";
 import {
-  Subject,
+  type Subject,
   startBrokers,
   startRedis,
   type TestBrokers,
@@ -72,15 +72,8 @@ afterAll(async () => {
   await Promise.all([brokers.close(), redis.close()]);
 });
 
-/** Runs the command line; returns its exit code and output. */
-async function baton(...args: readonly string[]) {
-  const env = { KAFKA_BROKERS: brokers.addresses.join(), REDIS_URL: redis.url };
-  const main = join(import.meta.dirname, "../../apps/baton/main.ts");
-  const cli = new Subject(process.execPath, ["--disable-warning=TimeoutNegativeWarning", main, ...args], env);
-  cli.start();
-  const code = await cli.ended();
-  return { code, output: cli.output, at: Date.now() };
-}
+const baton = (...args: readonly string[]) =>
+  runBaton({ KAFKA_BROKERS: brokers.addresses.join(), REDIS_URL: redis.url }, ...args);
 
 /** Nothing live from two seconds after a moment on, while the stream goes on. */
 async function silentAfter(moment: number): Promise<void> {

@@ -2,12 +2,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import kafkajs from "kafkajs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { CONDUCTOR_STEPS } from "#runtime/handover/conductor.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
 import type { Verdict } from "#runtime/handover/history/verify.ts";
 import { STEPS } from "#runtime/handover/partition.ts";
 import { seededRandom } from "#runtime/market/random.ts";
 import { claim } from "#tests/support/handover.ts";
-import { handoverProcess, type Pod, Pods } from "#tests/support/nemesis.ts";
+import { handoverProcess, noteSteps, type Pod, Pods } from "#tests/support/nemesis.ts";
 import { startBrokers, type TestBrokers } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
@@ -22,6 +23,9 @@ const DEPLOYMENT = "d";
 const INSTRUMENTS = Array.from({ length: 20 }, (_, i) => `INS${i}USDT`);
 /** Longer than the session of a worker. */
 const BEYOND_SESSION_MS = 8_000;
+
+/** Nothing that is done to a hand-over takes so long. */
+const STUCK_MS = 90_000;
 
 let brokers: TestBrokers;
 let bus: KafkaBus;
@@ -43,6 +47,9 @@ afterEach(async () => {
 });
 
 const common = () => ({ KAFKA_BROKERS: brokers.addresses.join(), DEPLOYMENT, TOPIC, LOG_LEVEL: "info" });
+
+/** Steps at which a conductor was stopped. */
+const conductorsMet = new Map<string, number>();
 
 /** Sends messages of all instruments at a rate until stopped. */
 async function feed(perSecond: number) {
@@ -97,7 +104,14 @@ async function move(
       ...fault,
     });
     conductor.start();
+    const stuck = setTimeout(() => {
+      const tails = [...pods.of("a"), ...pods.of("b")].map((pod) => pod.subject.output.slice(-1_500));
+      console.log(["stuck", conductor.output.slice(-1_500), ...tails].join("\n--\n"));
+      void conductor.end("SIGKILL");
+    }, STUCK_MS);
     const code = await conductor.ended();
+    clearTimeout(stuck);
+    noteSteps(conductor.output, conductorsMet);
     if (Date.now() - began > 15_000)
       console.log(
         conductor.output
@@ -151,6 +165,14 @@ describe.runIf(RUN)("hand-overs", () => {
     "kill the broker",
     "one pod more, one pod less",
   ] as const;
+  type Kind = (typeof kinds)[number];
+  // Taken in turn, so that every step of the protocol is met in the long form.
+  const turns = {
+    owner: ["releasing", "fenced", "released", "position-read", "decided", "ledger-read", "committed"],
+    nextOwner: ["taking", "filled", "taken", "fenced", "position-read", "ledger-read"],
+    conductor: ["requested", "conducting", "completed"],
+    force: ["fenced-owner", "forced", ""],
+  };
   const HANDOVERS = FULL ? 50 : kinds.length;
   const MESSAGES = FULL ? 200_000 : 20_000;
   const PER_SECOND = 500;
@@ -166,6 +188,21 @@ describe.runIf(RUN)("hand-overs", () => {
     const stream = await feed(PER_SECOND);
     const later: Promise<unknown>[] = [];
     const used = new Map<string, number>();
+    const taken = new Map<readonly string[], number>();
+    const inTurn = (list: readonly string[]): string => {
+      const turn = taken.get(list) ?? 0;
+      taken.set(list, turn + 1);
+      return list[turn % list.length] as string;
+    };
+    const more: Kind[] = [];
+    if (FULL) {
+      more.push(...turns.owner.slice(1).map((): Kind => "stop the owner at a step"));
+      more.push(...turns.nextOwner.slice(1).map((): Kind => "stop the next owner at a step"));
+      more.push(...turns.conductor.slice(1).map((): Kind => "kill the conductor at a step"));
+      more.push(...turns.force.slice(1).map((): Kind => "owner dead for good"));
+    }
+    while (kinds.length + more.length < HANDOVERS) more.push(pick(kinds));
+    const schedule: readonly Kind[] = [...kinds, ...more.toSorted(() => random.uniform() - 0.5)];
     let rollbacks = 0;
 
     for (let i = 0; i < HANDOVERS; i++) {
@@ -174,10 +211,10 @@ describe.runIf(RUN)("hand-overs", () => {
       // Every fifth goes back to where it came from at once.
       const back = i % 5 === 4;
       const instruments =
-        random.uniform() < 0.3
+        random.uniform() < 0.3 || schedule[i]?.endsWith("at a step")
           ? "*"
           : [...new Set([pick(INSTRUMENTS), pick(INSTRUMENTS), pick(INSTRUMENTS)])].join();
-      const kind = i < kinds.length ? (kinds[i] as (typeof kinds)[number]) : pick(kinds);
+      const kind = schedule[i] as Kind;
       used.set(kind, (used.get(kind) ?? 0) + 1);
       const started = Date.now();
       const soon = () => sleep(500 + below(1_500));
@@ -194,29 +231,26 @@ describe.runIf(RUN)("hand-overs", () => {
         case "stop the owner at a step":
         case "stop the next owner at a step": {
           const owner = kind === "stop the owner at a step";
-          const steps = owner
-            ? ["releasing", "released", "decided", "committed"]
-            : ["taking", "taken", "filled"];
-          const step = random.uniform() < 0.25 ? pick(STEPS.slice(0, 3)) : pick(steps);
+          const step = inTurn(owner ? turns.owner : turns.nextOwner);
           await pods.remove(pick(pods.of(owner ? from : to)));
           pods.add(owner ? from : to, {
             FAULT: `${step}:${1 + below(2)}:SIGKILL`,
             RING_BYTES: pick(["1", "8000000"]),
+            FILL_RECORDS: "3",
           });
           await soon();
           break;
         }
         case "kill the conductor at a step": {
-          const step = pick(["conducting", "requested", "completed"]);
-          moved = move(instruments, to, { FAULT: `${step}:1:SIGKILL` });
+          moved = move(instruments, to, { FAULT: `${inTurn(turns.conductor)}:1:SIGKILL` });
           break;
         }
         case "owner dead for good": {
           const dead = pods.of(from);
           await Promise.all(dead.map((pod) => pods.remove(pod, "SIGKILL")));
-          const step =
-            random.uniform() < 0.5 ? { FAULT: `${pick(["fenced-owner", "forced"])}:1:SIGKILL` } : {};
-          await move(instruments, to, { RELEASE_MS: "500", TAKE_MS: "60000", ...step });
+          const step = inTurn(turns.force);
+          const fault: Record<string, string> = step === "" ? {} : { FAULT: `${step}:1:SIGKILL` };
+          await move(instruments, to, { RELEASE_MS: "500", TAKE_MS: "60000", ...fault });
           for (const pod of dead) pods.add(pod.revision);
           moved = Promise.resolve(1);
           break;
@@ -295,10 +329,11 @@ describe.runIf(RUN)("hand-overs", () => {
     await stream.stop();
     for (const revision of ["a", "b"]) if (pods.of(revision).length === 0) pods.add(revision);
     const result = await verdict();
+    const met = new Map([...pods.met, ...conductorsMet]);
     console.log(
       JSON.stringify({
         used: Object.fromEntries(used),
-        met: Object.fromEntries(pods.met),
+        met: Object.fromEntries(met),
         restarts: pods.restarts,
         rollbacks,
         ...result.counts,
@@ -310,5 +345,6 @@ describe.runIf(RUN)("hand-overs", () => {
     expect(result.counts.inputs).toBe(stream.sent());
     expect(result.counts.live + result.counts.rejected).toBe(stream.sent());
     expect(result.counts.unowned + result.counts.pending).toBe(0);
+    if (FULL) expect([...met.keys()].toSorted()).toEqual([...STEPS, ...CONDUCTOR_STEPS].toSorted());
   });
 });

@@ -49,6 +49,7 @@ if (process.argv[2] === "worker") {
     revision: env("REVISION"),
     topics: [topic],
     sessionTimeoutMs: Number(env("SESSION_TIMEOUT_MS", "6000")),
+    fillRecords: Number(env("FILL_RECORDS", "5000")),
     ringBytes: Number(env("RING_BYTES", String(8 * 1024 * 1024))),
     ...(process.env["MIN_BYTES"] === undefined ? {} : { minBytes: Number(process.env["MIN_BYTES"]) }),
     ...(process.env["MAX_WAIT_MS"] === undefined ? {} : { maxWaitMs: Number(process.env["MAX_WAIT_MS"]) }),

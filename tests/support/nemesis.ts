@@ -10,6 +10,13 @@ export function handoverProcess(role: "worker" | "plain" | "conductor", env: Env
   return new Subject(process.execPath, ["--disable-warning=TimeoutNegativeWarning", PROCESS, role], env);
 }
 
+/** Counts the steps at which a process says that it met its fault. */
+export function noteSteps(output: string, met: Map<string, number>): void {
+  for (const [, step = ""] of output.matchAll(/"step":"([a-z-]+)","signal"/g)) {
+    met.set(step, (met.get(step) ?? 0) + 1);
+  }
+}
+
 export interface Pod {
   readonly revision: string;
   subject: Subject;
@@ -47,7 +54,7 @@ export class Pods {
     pod.kept = false;
     pod.subject.signal("SIGCONT");
     await pod.subject.end(signal);
-    this.#note(pod);
+    noteSteps(pod.subject.output, this.met);
     this.#pods.delete(pod);
   }
 
@@ -63,18 +70,11 @@ export class Pods {
     return subject;
   }
 
-  /** Keeps what a pod said of the fault that it met. */
-  #note(pod: Pod): void {
-    for (const [, step = ""] of pod.subject.output.matchAll(/"step":"([a-z-]+)","signal"/g)) {
-      this.met.set(step, (this.met.get(step) ?? 0) + 1);
-    }
-  }
-
   async #watch(): Promise<void> {
     while (!this.#stopped) {
       for (const pod of this.#pods) {
         if (!pod.kept || pod.subject.running) continue;
-        this.#note(pod);
+        noteSteps(pod.subject.output, this.met);
         this.restarts += 1;
         // The fault that it was started with has been met.
         pod.subject = this.#start(pod.revision, {});

@@ -61,6 +61,8 @@ export class KafkaConsumer implements Consumer {
   #progress = Date.now();
   #watchdog: NodeJS.Timeout | undefined;
   #restarting: Promise<void> | undefined;
+  /** The client that crashed last. */
+  #crashed: KafkaJsConsumer | undefined;
   #closing = false;
   #onJoin: () => void = () => {};
 
@@ -81,8 +83,9 @@ export class KafkaConsumer implements Consumer {
       await consumer.close();
       throw busError(error, "CONSUMER_CRASHED");
     }
-    await joined;
+    // Also while it begins: a broker may go and come back.
     consumer.#watchdog = setInterval(() => consumer.#checkProgress(), 1_000);
+    await joined;
     return consumer;
   }
 
@@ -201,6 +204,7 @@ export class KafkaConsumer implements Consumer {
       this.#onJoin();
     });
     client.on("consumer.crash", ({ payload }) => {
+      this.#crashed = client;
       if (this.#client === client) this.#restart(busError(payload.error, "CONSUMER_CRASHED"));
     });
     return client;
@@ -368,6 +372,8 @@ export class KafkaConsumer implements Consumer {
     this.#metrics.errors.inc({ operation: "consume", code: reason.code });
     this.#restarting = this.#renew().finally(() => {
       this.#restarting = undefined;
+      // One that crashes while it begins says so in the middle of this, and its `run` resolves all the same.
+      if (this.#crashed === this.#client) this.#restart(new BusError("CONSUMER_CRASHED", this.#group));
     });
   }
 

@@ -1,0 +1,127 @@
+import * as z from "zod";
+import { decimal, duration, int, listByKey, objectName, withRules } from "./kit.ts";
+
+// AnalysisTemplate: what is measured, and what counts as harm.
+
+const text = (max: number) => z.string().min(1).max(max);
+const argName = z
+  .string()
+  .max(63)
+  .regex(/^[a-z][a-zA-Z0-9]*$/);
+
+const prometheus = z.strictObject({
+  address: z.url().max(512).optional().describe("Default: the operator's own Prometheus."),
+  query: text(4096).describe(
+    "PromQL that yields one number. {{revision}}, {{namespace}}, {{deployment}}, {{window}} and {{args.name}} are filled in; {{revision}} is the candidate's, and the stable one's for a comparison with the baseline.",
+  ),
+  samplesQuery: text(4096)
+    .optional()
+    .describe("PromQL that yields on how many samples the number rests, for minSamples."),
+});
+
+const web = z.strictObject({
+  url: text(1024).describe("Answered with JSON to GET. The same names are filled in as in a query."),
+  jsonPath: z
+    .string()
+    .max(256)
+    .regex(/^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$/)
+    .describe("Names of fields from the outside in, separated by points, down to a number."),
+  timeoutSeconds: int(1, 60).default(10),
+});
+
+const job = z.strictObject({
+  image: text(512).describe("Its exit code is the verdict: 0 success, 1 failure, others an error."),
+  command: z.array(z.string().max(4096)).max(50).optional(),
+  args: z.array(z.string().max(4096)).max(50).optional(),
+  timeoutSeconds: int(1, 86_400).default(600),
+});
+
+const threshold = withRules(
+  z.strictObject({
+    max: decimal.optional().describe("More than this is harm."),
+    min: decimal.optional().describe("Less than this is harm."),
+    maxAboveBaseline: decimal.optional().describe("More than the baseline plus this is harm."),
+    minBelowBaseline: decimal.optional().describe("Less than the baseline minus this is harm."),
+    maxOfBaseline: decimal.optional().describe("More than the baseline times this is harm."),
+    minOfBaseline: decimal.optional().describe("Less than the baseline times this is harm."),
+  }),
+  {
+    rule: "has(self.max) || has(self.min) || has(self.maxAboveBaseline) || has(self.minBelowBaseline) || has(self.maxOfBaseline) || has(self.minOfBaseline)",
+    message: "say at least one bound",
+  },
+);
+
+const CONDITION_HELP =
+  "An expression in CEL over `result` (a number) and `baseline` (a number, where it is measured)";
+
+export const metric = withRules(
+  z.strictObject({
+    name: objectName.describe("Name of the metric, shown in status, events and metrics."),
+    interval: duration.default("60s").describe("Time from one measurement to the next; from 1s."),
+    initialDelay: duration.optional().describe("Time before the first measurement."),
+    window: duration.default("60s").describe("Filled in for {{window}} in queries."),
+    count: int(1, 10_000)
+      .optional()
+      .describe("Measurements until the metric is done; without it it runs as long as it is asked for."),
+    threshold: threshold.optional(),
+    successCondition: text(1024)
+      .optional()
+      .describe(`${CONDITION_HELP}: a measurement is a success where it holds.`),
+    failureCondition: text(1024)
+      .optional()
+      .describe(`${CONDITION_HELP}: a measurement is a failure where it holds.`),
+    failureLimit: int(0, 1000).default(0).describe("Failures that are borne; one more rolls back."),
+    inconclusiveLimit: int(0, 1000)
+      .default(0)
+      .describe("Inconclusive measurements in a row that are borne; with more the release holds."),
+    consecutiveErrorLimit: int(0, 1000)
+      .default(4)
+      .describe("Errors in a row that are borne; with more the metric is inconclusive."),
+    minSamples: int(1, 1_000_000_000)
+      .optional()
+      .describe("Fewer samples than this are no evidence: the measurement is inconclusive."),
+    provider: withRules(
+      z.strictObject({ prometheus: prometheus.optional(), web: web.optional(), job: job.optional() }),
+      {
+        rule: "[has(self.prometheus), has(self.web), has(self.job)].filter(x, x).size() == 1",
+        message: "say exactly one of prometheus, web and job",
+      },
+    ),
+  }),
+  {
+    rule: "has(self.provider.job) || has(self.threshold) || has(self.successCondition) || has(self.failureCondition)",
+    message: "say what harm is: threshold, successCondition or failureCondition",
+  },
+  {
+    rule: "!(has(self.threshold) && (has(self.successCondition) || has(self.failureCondition)))",
+    message: "say threshold or conditions, not both",
+  },
+  {
+    rule: "!has(self.minSamples) || (has(self.provider.prometheus) && has(self.provider.prometheus.samplesQuery))",
+    message: "minSamples needs provider.prometheus.samplesQuery to count them",
+  },
+  {
+    rule: "duration(self.interval.endsWith('d') ? '24h' : self.interval) >= duration('1s')",
+    message: "interval is at least 1s",
+  },
+);
+
+const arg = z.strictObject({
+  name: argName,
+  value: z.string().max(1024).optional().describe("Default; without one whoever uses the template gives it."),
+});
+
+export const analysisTemplateSpec = z.strictObject({
+  args: listByKey(arg, "name", 20).optional(),
+  metrics: listByKey(metric, "name", 20).min(1),
+});
+
+/** A template as it is used. */
+export const templateRef = z.strictObject({
+  name: objectName.describe("Name of an AnalysisTemplate in the same namespace."),
+  args: listByKey(z.strictObject({ name: argName, value: z.string().max(1024) }), "name", 20).optional(),
+});
+
+export type AnalysisTemplateSpec = z.output<typeof analysisTemplateSpec>;
+export type Metric = z.output<typeof metric>;
+export type TemplateRef = z.output<typeof templateRef>;

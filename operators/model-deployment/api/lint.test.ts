@@ -1,0 +1,36 @@
+import { describe, expect, it } from "vitest";
+import { BAD, change, goodSpec, goodTemplate } from "#tests/support/model-deployments.ts";
+import { objectProblems, specProblems } from "./lint.ts";
+
+describe("the offline check", () => {
+  it("finds nothing wrong with good objects", () => {
+    expect(specProblems("ModelDeployment", goodSpec())).toEqual([]);
+    expect(specProblems("AnalysisTemplate", goodTemplate())).toEqual([]);
+  });
+
+  it.each(BAD.map((bad) => [bad.what, bad] as const))("refuses %s", (_, bad) => {
+    const spec = bad.kind === "AnalysisTemplate" ? goodTemplate() : goodSpec();
+    for (const [path, value] of bad.changes) change(spec, path, value);
+    const problems = specProblems(bad.kind, spec);
+    expect(problems.map(({ field }) => field).join(" ")).toContain(bad.field);
+    if (bad.says !== undefined) expect(problems.map(({ message }) => message).join()).toContain(bad.says);
+  });
+
+  it("names an unknown field, and a condition that is no expression", () => {
+    const spec = change(goodSpec(), "template.spec.hostNetwork", true);
+    expect(specProblems("ModelDeployment", spec)[0]?.message).toContain("hostNetwork");
+    const wrong = change(goodTemplate(), "metrics.1.successCondition", "result <");
+    expect(specProblems("AnalysisTemplate", wrong)[0]?.field).toBe("spec.metrics[1].successCondition");
+    const unknown = change(goodTemplate(), "metrics.1.successCondition", "reslut < 1.0");
+    expect(specProblems("AnalysisTemplate", unknown)[0]?.message).toContain("reslut");
+  });
+
+  it("names another kind, version or nothing at all", () => {
+    const object = { apiVersion: "baton.dev/v1alpha1", kind: "ModelDeployment", metadata: { name: "a" } };
+    expect(objectProblems({ ...object, spec: goodSpec() })).toEqual([]);
+    expect(objectProblems({ ...object, apiVersion: "apps/v1" })[0]?.field).toBe("apiVersion");
+    expect(objectProblems({ ...object, kind: "Rollout" })[0]?.field).toBe("kind");
+    expect(objectProblems({ ...object, metadata: {} })[0]?.field).toBe("metadata.name");
+    expect(objectProblems(null)[0]?.message).toBe("not an object");
+  });
+});

@@ -1,0 +1,113 @@
+import type * as z from "zod";
+import type { analysisTemplateSpec } from "./analysis.ts";
+import { conditionProblem, ruleHolds } from "./cel.ts";
+import { GROUP, KINDS, structural, VERSION } from "./crd.ts";
+import type { Rule } from "./kit.ts";
+
+// The cluster's own checks without a cluster: the same schema, the same rules.
+
+export interface Problem {
+  /** Path of the field, such as spec.strategy.canary.steps[0]. */
+  readonly field: string;
+  readonly message: string;
+}
+
+interface Schema {
+  readonly type?: string;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly items?: Schema;
+  readonly "x-kubernetes-validations"?: readonly Rule[];
+  readonly "x-kubernetes-list-map-keys"?: readonly string[];
+  readonly "x-kubernetes-list-type"?: string;
+}
+
+const schemas = new Map(KINDS.map((kind) => [kind.kind, structural(kind.spec) as Schema]));
+
+/** The problems of a spec of a kind; none when the API server would take it. */
+export function specProblems(kind: string, spec: unknown): readonly Problem[] {
+  const known = KINDS.find((entry) => entry.kind === kind);
+  const schema = schemas.get(kind);
+  if (known === undefined || schema === undefined) {
+    return [{ field: "kind", message: `${kind} is none of ${KINDS.map((entry) => entry.kind).join(", ")}` }];
+  }
+  const parsed = known.spec.safeParse(spec);
+  if (!parsed.success) return parsed.error.issues.map((issue) => schemaProblem(issue));
+  const problems: Problem[] = [];
+  checkRules(schema, parsed.data, "spec", problems);
+  if (problems.length === 0 && kind === "AnalysisTemplate") {
+    problems.push(...conditionProblems(parsed.data as z.output<typeof analysisTemplateSpec>));
+  }
+  return problems;
+}
+
+/** The problems of an object as it stands in a file. */
+export function objectProblems(object: unknown): readonly Problem[] {
+  if (typeof object !== "object" || object === null) return [{ field: "", message: "not an object" }];
+  const { apiVersion, kind, metadata, spec } = object as Record<string, unknown>;
+  const wanted = `${GROUP}/${VERSION}`;
+  if (apiVersion !== wanted)
+    return [{ field: "apiVersion", message: `${String(apiVersion)}, not ${wanted}` }];
+  const name = (metadata as { name?: unknown } | undefined)?.name;
+  if (typeof name !== "string" || name === "") return [{ field: "metadata.name", message: "is missing" }];
+  return specProblems(String(kind), spec);
+}
+
+function schemaProblem({ path, message }: z.core.$ZodIssue): Problem {
+  return { field: path.reduce<string>((text, part) => at(text, part), "spec"), message };
+}
+
+const at = (path: string, part: PropertyKey): string =>
+  typeof part === "number" ? `${path}[${part}]` : `${path}.${String(part)}`;
+
+function checkRules(schema: Schema, value: unknown, field: string, problems: Problem[]): void {
+  if (value === undefined) return;
+  for (const { rule, message } of schema["x-kubernetes-validations"] ?? []) {
+    // What compares with the object as it was has nothing to compare with here.
+    if (rule.includes("oldSelf")) continue;
+    if (!ruleHolds(rule, celValue(schema, value))) problems.push({ field, message });
+  }
+  if (Array.isArray(value)) {
+    checkKeys(schema, value, field, problems);
+    for (const [i, entry] of value.entries()) checkRules(schema.items ?? {}, entry, at(field, i), problems);
+  } else if (typeof value === "object" && value !== null) {
+    for (const [name, entry] of Object.entries(value)) {
+      checkRules(schema.properties?.[name] ?? {}, entry, at(field, name), problems);
+    }
+  }
+}
+
+function checkKeys(schema: Schema, list: readonly unknown[], field: string, problems: Problem[]): void {
+  const keys = schema["x-kubernetes-list-map-keys"];
+  if (keys === undefined && schema["x-kubernetes-list-type"] !== "set") return;
+  const seen = new Set<string>();
+  list.forEach((entry, i) => {
+    const key = JSON.stringify(
+      keys === undefined ? entry : keys.map((name) => (entry as Record<string, unknown>)[name]),
+    );
+    if (seen.has(key)) problems.push({ field: at(field, i), message: `${key} is there twice` });
+    seen.add(key);
+  });
+}
+
+/** A value with the types that CEL gives it: whole numbers apart from others, nothing that is absent. */
+function celValue(schema: Schema, value: unknown): unknown {
+  if (Array.isArray(value)) return value.map((entry) => celValue(schema.items ?? {}, entry));
+  if (typeof value === "object" && value !== null) {
+    const entries = Object.entries(value).filter(([, entry]) => entry !== undefined);
+    return Object.fromEntries(
+      entries.map(([name, entry]) => [name, celValue(schema.properties?.[name] ?? {}, entry)]),
+    );
+  }
+  return typeof value === "number" && schema.type === "integer" ? BigInt(value) : value;
+}
+
+/** What the API server cannot check: whether a metric's conditions are expressions. */
+function conditionProblems({ metrics }: z.output<typeof analysisTemplateSpec>): Problem[] {
+  return metrics.flatMap((metric, i) =>
+    (["successCondition", "failureCondition"] as const).flatMap((name) => {
+      const condition = metric[name];
+      const message = condition === undefined ? undefined : conditionProblem(condition);
+      return message === undefined ? [] : [{ field: `spec.metrics[${i}].${name}`, message }];
+    }),
+  );
+}

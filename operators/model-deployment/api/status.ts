@@ -1,0 +1,122 @@
+import * as z from "zod";
+import { int, listByKey } from "./kit.ts";
+
+// What the operator says of a ModelDeployment. People and scripts read it; the operator itself counts time from its
+// timestamps and takes its one-way decisions from it.
+
+const time = z.string().max(40).meta({ format: "date-time" });
+
+export const PHASES = ["Pending", "Progressing", "Paused", "Healthy", "Degraded"] as const;
+export type Phase = (typeof PHASES)[number];
+
+const condition = z.object({
+  type: z.string().max(63),
+  status: z.enum(["True", "False", "Unknown"]),
+  reason: z.string().max(128),
+  message: z.string().max(2048),
+  lastTransitionTime: time,
+  observedGeneration: z.int().optional(),
+});
+
+const revision = z.object({
+  revision: z.string().max(63).describe("Name of the revision."),
+  version: z.string().max(64).describe("Version of its model."),
+  digest: z.string().max(71),
+  replicas: z.int(),
+  available: z.int(),
+  coherent: z.boolean().describe("Every replica reports the digest and configuration that it should."),
+});
+
+/** What a release has come to; once written it is acted on and never taken back. */
+const decision = z.object({
+  kind: z.enum(["Promote", "Rollback", "Abort", "Supersede"]),
+  revision: z.string().max(63).describe("The candidate that it is about."),
+  reason: z.string().max(128),
+  message: z.string().max(1024),
+  at: time,
+});
+
+const measurement = z.object({
+  at: time,
+  verdict: z.enum(["Success", "Failure", "Inconclusive", "Error"]),
+  value: z.string().max(64).optional(),
+  baseline: z.string().max(64).optional(),
+  message: z.string().max(256).optional(),
+});
+
+const metricStatus = z.object({
+  name: z.string().max(128).describe("scope/template/metric; scope is background, step-N, pre, post."),
+  startedAt: time,
+  phase: z.enum(["Running", "Successful", "Failed", "Inconclusive"]),
+  successes: z.int(),
+  failures: z.int(),
+  inconclusive: z.int().describe("In a row."),
+  errors: z.int().describe("In a row."),
+  measurements: z.array(measurement).max(5).describe("The last ones."),
+});
+
+const historyEntry = z.object({
+  revision: z.string().max(63),
+  version: z.string().max(64),
+  digest: z.string().max(71),
+  completionStatus: z.enum(["Promoted", "FastPromoted", "Aborted", "Superseded", "RolledBack"]),
+  reason: z.string().max(128),
+  message: z.string().max(1024).optional(),
+  startedAt: time,
+  endedAt: time,
+});
+
+export const modelDeploymentStatus = z.object({
+  phase: z.enum(PHASES).optional(),
+  message: z.string().max(2048).optional(),
+  observedGeneration: z.int().optional(),
+  conditions: listByKey(condition, "type", 20).optional(),
+  stable: revision.optional(),
+  candidate: revision.optional(),
+  currentStepIndex: int(0, 50).optional(),
+  stepStartedAt: time.optional(),
+  progressedAt: time.optional().describe("When the release last got further; the deadline counts from here."),
+  releaseStartedAt: time.optional(),
+  pausedAt: time.optional(),
+  weight: z
+    .int()
+    .optional()
+    .describe("Percent of the volume that the candidate decides on, from the ledger."),
+  assignments: z
+    .array(
+      z.object({
+        revision: z.string().max(63),
+        epoch: z.int(),
+        instruments: z.array(z.string().max(32)).max(501).describe("* stands for all that are not named."),
+      }),
+    )
+    .max(10)
+    .optional()
+    .describe("Who decides on what, from the ledger."),
+  decision: decision.optional(),
+  analysis: listByKey(metricStatus, "name", 60).optional(),
+  history: z.array(historyEntry).max(100).optional(),
+  condemned: z
+    .array(z.string().max(63))
+    .max(100)
+    .optional()
+    .describe("Revisions that were rolled back: not tried again unless a person says retry."),
+  stableSince: time.optional(),
+  previousStable: z
+    .object({ revision: z.string().max(63), scaleDownAt: time })
+    .optional()
+    .describe("The revision that stays warm after a blue/green release."),
+  lastVerb: z
+    .object({ id: z.string().max(63), verb: z.string().max(32), result: z.string().max(256), at: time })
+    .optional()
+    .describe("The latest command of a person, and what became of it."),
+  replicas: z.int().optional(),
+  selector: z.string().max(256).optional(),
+});
+
+export type ModelDeploymentStatus = z.output<typeof modelDeploymentStatus>;
+export type Condition = z.output<typeof condition>;
+export type Decision = z.output<typeof decision>;
+export type Measurement = z.output<typeof measurement>;
+export type MetricStatus = z.output<typeof metricStatus>;
+export type HistoryEntry = z.output<typeof historyEntry>;

@@ -1,0 +1,67 @@
+import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { create, installKinds } from "#tests/support/custom-resources.ts";
+import { PodBench } from "#tests/support/kubernetes.ts";
+import { BAD, change, goodSpec, goodTemplate } from "#tests/support/model-deployments.ts";
+
+// Our kinds as the real API server takes and refuses them.
+
+const bench = new PodBench(inject("cluster"));
+beforeAll(async () => {
+  await bench.open();
+  await installKinds(bench.config);
+});
+afterAll(() => bench.close());
+
+describe("the API server", () => {
+  it("takes good objects and fills in what they leave out", async () => {
+    const { object, refusal } = await create(
+      bench.config,
+      bench.namespace,
+      "ModelDeployment",
+      "good",
+      goodSpec(),
+    );
+    expect(refusal).toBeUndefined();
+    expect(object?.["spec"]).toMatchObject({
+      paused: false,
+      progressDeadlineSeconds: 600,
+      model: { format: "onnx" },
+      stream: { releaseSeconds: 15, takeSeconds: 30 },
+      template: { spec: { terminationGracePeriodSeconds: 30 } },
+    });
+    const template = await create(bench.config, bench.namespace, "AnalysisTemplate", "good", goodTemplate());
+    expect(template.refusal).toBeUndefined();
+    const blueGreen = change(goodSpec(), "strategy", { blueGreen: {} });
+    const other = await create(bench.config, bench.namespace, "ModelDeployment", "blue-green", blueGreen);
+    expect(other.object?.["spec"]).toMatchObject({
+      strategy: { blueGreen: { autoPromotionEnabled: true, scaleDownDelaySeconds: 86_400 } },
+    });
+  });
+
+  it.each(BAD.map((bad) => [bad.what, bad] as const))("refuses %s", async (_, bad) => {
+    const spec = bad.kind === "AnalysisTemplate" ? goodTemplate() : goodSpec();
+    for (const [path, value] of bad.changes) change(spec, path, value);
+    const { refusal } = await create(bench.config, bench.namespace, bad.kind, "bad", spec, "All");
+    expect(refusal).toContain(bad.field);
+    if (bad.says !== undefined) expect(refusal).toContain(bad.says);
+  });
+
+  it("refuses what a pod could reach out with, by name", async () => {
+    for (const [path, value] of [
+      ["template.spec.hostNetwork", true],
+      ["template.spec.containers.0.securityContext", { privileged: true }],
+      ["template.spec.volumes", [{ name: "host", hostPath: { path: "/" } }]],
+      ["instrumentSetRef", { name: "all", namespace: "other" }],
+    ] as const) {
+      const { refusal } = await create(
+        bench.config,
+        bench.namespace,
+        "ModelDeployment",
+        "bad",
+        change(goodSpec(), path, value),
+        "All",
+      );
+      expect(refusal).toMatch(/unknown field/);
+    }
+  });
+});
