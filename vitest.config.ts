@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 
 // `unit` needs nothing; `integration` runs against the real components that its set-up starts; `faults`
-// kills what it started itself and so runs its files one after another.
+// kills what it started itself.
 export default defineConfig({
   test: {
     projects: [
@@ -34,7 +34,8 @@ export default defineConfig({
           include: ["tests/faults/**/*.test.ts"],
           testTimeout: 240_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
+          // Much of their time is waiting for sessions to end.
+          maxWorkers: 2,
         },
       },
     ],

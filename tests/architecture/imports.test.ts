@@ -32,7 +32,7 @@ const imports: readonly Import[] = files.flatMap((file) => {
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   runtime: ["runtime"],
   apps: ["runtime"],
-  operators: ["runtime/contracts", "runtime/handover"],
+  operators: ["runtime"],
   charts: ["runtime/contracts", "operators"],
   // The local cluster runs what the others make and knows none of their code.
   clusters: [],
@@ -81,6 +81,16 @@ describe("imports", () => {
     expect(users.filter(({ file }) => !within(file, folder))).toEqual([]);
   });
 
+  it("keep the controller kit from knowing any kind of ours", () => {
+    const wrong = imports.filter(
+      ({ file, target }) =>
+        within(file, "operators/controller-kit") &&
+        !isTest(file) &&
+        within(target, "operators/model-deployment"),
+    );
+    expect(wrong).toEqual([]);
+  });
+
   it("keep pure modules free of clients, clocks and files", () => {
     const pure = [
       "clusters/local/node-agent/rules.ts",
@@ -89,6 +99,16 @@ describe("imports", () => {
       "apps/signal-model/decide.ts",
       "runtime/handover/rules.ts",
       "runtime/handover/conduct.ts",
+      "operators/controller-kit/backoff.ts",
+      "operators/controller-kit/conditions.ts",
+      "operators/controller-kit/errors.ts",
+      "operators/model-deployment/core/analysis.ts",
+      "operators/model-deployment/core/conclude.ts",
+      "operators/model-deployment/core/phase.ts",
+      "operators/model-deployment/core/plan.ts",
+      "operators/model-deployment/core/release.ts",
+      "operators/model-deployment/core/revision.ts",
+      "operators/model-deployment/core/steps.ts",
       "runtime/bus/partitioner.ts",
       "runtime/contracts/compatibility.ts",
       "runtime/market/ticks.ts",

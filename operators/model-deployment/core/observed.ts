@@ -1,0 +1,115 @@
+import type { AnalysisTemplateSpec, Metric } from "../api/analysis.ts";
+import type { Instrument, ModelDeploymentSpec } from "../api/model-deployment.ts";
+import type { ModelDeploymentStatus } from "../api/status.ts";
+
+// What a pass sees, and what it wants done. Both are values: deciding needs no client and no clock.
+
+export interface Observed {
+  /** Milliseconds since 1970. */
+  readonly now: number;
+  readonly object: {
+    readonly name: string;
+    readonly namespace: string;
+    readonly generation: number;
+    readonly deleting: boolean;
+    readonly spec: ModelDeploymentSpec;
+    readonly status: ModelDeploymentStatus;
+    readonly command: Command | undefined;
+  };
+  /** Why the spec cannot be acted on; the stable revision goes on as it is. */
+  readonly invalid: string | undefined;
+  /** Of the spec, or of the set that it names. */
+  readonly instruments: readonly Instrument[];
+  /** The templates that the spec names. */
+  readonly templates: ReadonlyMap<string, AnalysisTemplateSpec>;
+  readonly revisions: readonly RevisionView[];
+  /** undefined for a model without a stream. */
+  readonly stream: StreamView | undefined;
+  /** Measurements that were made since the last pass. */
+  readonly results: readonly Result[];
+}
+
+/** A revision as its pods show it. */
+export interface RevisionView {
+  readonly revision: string;
+  /** Replicas that it is to have. */
+  readonly replicas: number;
+  /** Ready for minReadySeconds. */
+  readonly available: number;
+  /** Every replica reports the model digest and the configuration that it should. */
+  readonly coherent: boolean;
+}
+
+/** The ledger as it stands. */
+export interface StreamView {
+  /** Kafka answers: the rest is of now. */
+  readonly reachable: boolean;
+  /** The kill switch. */
+  readonly halted: boolean;
+  /** Who decides on each instrument, and on `*`: all that has no name; undefined where partitions differ. */
+  readonly owners: ReadonlyMap<string, string | undefined>;
+  /** Where what is being moved goes to; undefined when nothing is. */
+  readonly movingTo: string | undefined;
+  readonly epoch: number;
+}
+
+export const VERBS = ["promote", "promote-full", "pause", "resume", "abort", "retry"] as const;
+export type Verb = (typeof VERBS)[number];
+
+/** What a person has asked for. */
+export interface Command {
+  /** Each is done once. */
+  readonly id: string;
+  readonly verb: Verb;
+  /** The candidate that is meant: what was meant for another one does nothing. */
+  readonly revision: string;
+}
+
+/** One measurement. */
+export interface Result {
+  readonly name: string;
+  readonly at: number;
+  readonly value?: number;
+  /** The same of the stable revision. */
+  readonly baseline?: number;
+  /** On how many samples the value rests. */
+  readonly samples?: number;
+  /** Why there is no value. */
+  readonly error?: string;
+}
+
+export type Effect =
+  /** The revision's Deployment is there and has so many replicas. */
+  | {
+      readonly kind: "Scale";
+      readonly revision: string;
+      readonly replicas: number;
+      readonly template: "spec" | "own";
+    }
+  | { readonly kind: "DeleteRevision"; readonly revision: string }
+  /** Instruments (`*`: everything) are handed over. */
+  | { readonly kind: "Route"; readonly instruments: readonly string[]; readonly to: string }
+  | {
+      readonly kind: "Measure";
+      readonly name: string;
+      readonly metric: Metric;
+      readonly args: Readonly<Record<string, string>>;
+      readonly candidate: string;
+      readonly stable: string | undefined;
+    }
+  /** Everything of the object is gone: so may the object be. */
+  | { readonly kind: "Release" };
+
+export interface Note {
+  readonly type: "Normal" | "Warning";
+  readonly reason: string;
+  readonly message: string;
+}
+
+export interface Plan {
+  readonly status: ModelDeploymentStatus;
+  readonly effects: readonly Effect[];
+  readonly events: readonly Note[];
+  /** Milliseconds until the next look, where something is to happen by itself. */
+  readonly next: number | undefined;
+}

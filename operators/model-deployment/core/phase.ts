@@ -1,0 +1,105 @@
+import { type ConditionNow, mergeConditions } from "#operators/controller-kit/conditions.ts";
+import type { ModelDeploymentStatus, Phase } from "../api/status.ts";
+import type { Observed } from "./observed.ts";
+import type { Hold } from "./release.ts";
+import { revisionOf } from "./revision.ts";
+
+// Conditions, then the phase and a sentence for people: computed last, from all the rest.
+
+type Status = ModelDeploymentStatus;
+
+export function phaseAndConditions(observed: Observed, status: Status, holds: Hold | undefined): Status {
+  const { now, object } = observed;
+  const [phase, message] = phaseOf(observed, status, holds);
+  const conditions = mergeConditions(
+    status.conditions ?? [],
+    conditionsOf(observed, status, holds, phase, message),
+    object.generation,
+    now,
+  );
+  return { ...status, phase, message, conditions };
+}
+
+function phaseOf(
+  { object, invalid }: Observed,
+  status: Status,
+  holds: Hold | undefined,
+): readonly [Phase, string] {
+  if (invalid !== undefined) return ["Degraded", invalid];
+  const { candidate, stable, decision } = status;
+  if (decision !== undefined) {
+    const what = { Promote: "promotes", Rollback: "rolls back", Abort: "aborts", Supersede: "takes back" }[
+      decision.kind
+    ];
+    return [
+      "Progressing",
+      `${what} ${decision.revision}: ${decision.message}${holds === undefined ? "" : ` (${holds.message})`}`,
+    ];
+  }
+  if (stable === undefined) return ["Pending", holds?.message ?? "the first revision is being made"];
+  if (candidate !== undefined) {
+    const where = `${candidate.revision}, step ${status.currentStepIndex ?? 0}`;
+    const message = `${where}: ${holds?.message ?? "goes on"}`;
+    return [holds?.paused === true ? "Paused" : "Progressing", message];
+  }
+  const desired = revisionOf(object.spec);
+  if (desired !== stable.revision && (status.condemned ?? []).includes(desired)) {
+    const entry = status.history?.find(({ revision }) => revision === desired);
+    return ["Degraded", `${desired} is not tried again: ${entry?.message ?? "it was rolled back"}`];
+  }
+  if (stable.available < object.spec.replicas) {
+    return ["Progressing", `${stable.available} of ${object.spec.replicas} replicas are available`];
+  }
+  return ["Healthy", `${stable.revision} (model ${stable.version}) decides on everything`];
+}
+
+function conditionsOf(
+  { object, invalid, stream }: Observed,
+  status: Status,
+  holds: Hold | undefined,
+  phase: Phase,
+  message: string,
+): readonly ConditionNow[] {
+  const is = (type: string, yes: boolean, reason: string, text = ""): ConditionNow => ({
+    type,
+    status: yes ? "True" : "False",
+    reason,
+    message: text.slice(0, 2048),
+  });
+  const { stable, candidate, decision, analysis = [] } = status;
+  const available = stable !== undefined && stable.available >= Math.min(1, object.spec.replicas);
+  const bad = analysis.find(({ phase: of }) => of === "Failed" || of === "Inconclusive");
+  const streamReason =
+    stream === undefined
+      ? "NoStream"
+      : stream.reachable
+        ? stream.halted
+          ? "Halted"
+          : "Reachable"
+        : "KafkaUnavailable";
+  return [
+    is("Ready", phase === "Healthy", phase, message),
+    is(
+      "Progressing",
+      candidate !== undefined || stable === undefined || decision !== undefined,
+      holds?.reason ?? phase,
+      message,
+    ),
+    is("Available", available, available ? "MinimumReplicas" : "NoReplica"),
+    is(
+      "Paused",
+      holds?.paused === true,
+      holds?.paused === true ? holds.reason : "NotPaused",
+      holds?.paused === true ? holds.message : "",
+    ),
+    is(
+      "Completed",
+      candidate === undefined && stable !== undefined && stable.revision === revisionOf(object.spec),
+      phase,
+    ),
+    is("Healthy", phase === "Healthy", phase),
+    is("InvalidSpec", invalid !== undefined, invalid === undefined ? "Valid" : "Invalid", invalid),
+    is("AnalysisPassing", bad === undefined, bad === undefined ? "NothingBad" : bad.phase, bad?.name),
+    is("StreamReady", stream === undefined || (stream.reachable && !stream.halted), streamReason),
+  ];
+}

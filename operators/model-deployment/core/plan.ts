@@ -1,0 +1,444 @@
+import type { Decision, HistoryEntry, ModelDeploymentStatus } from "../api/status.ts";
+import { type Concluded, conclude } from "./conclude.ts";
+import type { Effect, Note, Observed, Plan } from "./observed.ts";
+import { phaseAndConditions } from "./phase.ts";
+import { advance, type Hold } from "./release.ts";
+import { revisionOf } from "./revision.ts";
+import { ownsEverything, stepsOf, weightOf } from "./steps.ts";
+
+// The operator's whole decision: from what one pass sees to what it writes and does.
+
+type Status = ModelDeploymentStatus;
+
+/** A pass in the making. */
+interface Pass {
+  readonly status: Status;
+  readonly effects: readonly Effect[];
+  readonly events: readonly Note[];
+  readonly due: readonly number[];
+  readonly holds: Hold | undefined;
+}
+
+const time = (ms: number) => new Date(ms).toISOString();
+
+/** What is to be done now. The same input has the same output. */
+export function plan(observed: Observed): Plan {
+  const pass = observed.object.deleting ? remove(observed) : decide(observed);
+  const status = phaseAndConditions(observed, reported(observed, pass.status), pass.holds);
+  const due = pass.due.filter((at) => Number.isFinite(at));
+  const next = due.length === 0 ? undefined : Math.max(0, Math.min(...due) - observed.now);
+  return { status, effects: pass.effects, events: pass.events, next };
+}
+
+function decide(observed: Observed): Pass {
+  const { object, invalid } = observed;
+  const idle = { effects: [], events: [], due: [], holds: undefined };
+  // The stable revision goes on, whatever is wrong with what is asked for.
+  if (invalid !== undefined && object.status.decision === undefined)
+    return { ...idle, status: object.status };
+  const commanded = obey(observed, object.status);
+  const { status } = commanded;
+  const events = [...commanded.events];
+  const desired = revisionOf(object.spec);
+  if (status.decision !== undefined) return withEvents(events, act(observed, status, status.decision));
+  if (commanded.decision !== undefined)
+    return withEvents(events, decided(observed, status, commanded.decision));
+  if (status.stable === undefined) return withEvents(events, first(observed, status, desired));
+  const candidate = status.candidate?.revision;
+  if (candidate !== undefined && candidate !== desired) {
+    const message =
+      desired === status.stable.revision ? "the spec has gone back" : "a newer release has come";
+    return withEvents(
+      events,
+      decided(observed, status, { kind: "Supersede", revision: candidate, reason: "NewSpec", message }),
+    );
+  }
+  if (candidate === undefined) return withEvents(events, settled(observed, status, desired));
+  return withEvents(events, release(observed, status, candidate, status.stable.revision));
+}
+
+/** A command is obeyed once, and says what became of it. */
+function obey(
+  { now, object }: Observed,
+  status: Status,
+): { readonly status: Status; readonly events: readonly Note[]; readonly decision?: Omit<Decision, "at"> } {
+  const { command } = object;
+  if (command === undefined || command.id === status.lastVerb?.id) return { status, events: [] };
+  const { verb, id } = command;
+  const meant = status.candidate?.revision ?? (status.condemned ?? []).at(-1);
+  const done = (result: string, change: Partial<Status> = {}): Status => ({
+    ...status,
+    ...change,
+    lastVerb: { id, verb, result, at: time(now) },
+  });
+  const note = (result: string): Note[] => [
+    { type: "Normal", reason: "Command", message: `${verb}: ${result}` },
+  ];
+  if (command.revision !== meant) {
+    const result = `refused: it means ${command.revision}, and ${meant ?? "nothing"} is being released`;
+    return { status: done(result), events: note(result) };
+  }
+  const candidate = status.candidate?.revision;
+  switch (verb) {
+    case "abort": {
+      if (candidate === undefined) return { status: done("refused: nothing is being released"), events: [] };
+      // Abort beats everything: also a promotion that has been decided.
+      const decision = {
+        kind: "Abort",
+        revision: candidate,
+        reason: "Aborted",
+        message: "a person has aborted it",
+      } as const;
+      const beaten = status.decision?.kind === "Promote" ? { decision: undefined } : {};
+      return { status: without(done("done", beaten), Object.keys(beaten)), events: note("done"), decision };
+    }
+    case "pause":
+      return { status: done("done", { pausedAt: time(now) }), events: note("done") };
+    case "resume":
+      return { status: without(done("done"), ["pausedAt"]), events: note("done") };
+    case "promote": {
+      if (candidate === undefined) return { status: done("refused: nothing is being released"), events: [] };
+      const index = (status.currentStepIndex ?? 0) + 1;
+      const change = { currentStepIndex: index, stepStartedAt: time(now), progressedAt: time(now) };
+      return {
+        status: without(done("done: one step on", change), ["pausedAt"]),
+        events: note("one step on"),
+      };
+    }
+    case "promote-full": {
+      if (candidate === undefined) return { status: done("refused: nothing is being released"), events: [] };
+      const decision = {
+        kind: "Promote",
+        revision: candidate,
+        reason: "FullPromotion",
+        message: "a person has promoted it",
+      } as const;
+      return { status: without(done("done"), ["pausedAt"]), events: note("done"), decision };
+    }
+    case "retry": {
+      const condemned = (status.condemned ?? []).filter((revision) => revision !== command.revision);
+      return { status: done("done", { condemned }), events: note("done") };
+    }
+  }
+}
+
+/** Writes down what a release has come to. It is acted on from the next pass on: what is written cannot be forgotten. */
+function decided({ now }: Observed, status: Status, decision: Omit<Decision, "at">): Pass {
+  const type = decision.kind === "Promote" ? "Normal" : "Warning";
+  const message = `${decision.revision}: ${decision.message}`;
+  return {
+    status: { ...status, decision: { ...decision, at: time(now) } },
+    effects: [],
+    events: [{ type, reason: decision.reason, message }],
+    due: [now],
+    holds: undefined,
+  };
+}
+
+/** The first revision becomes the stable one when it runs and has been given everything. */
+function first(observed: Observed, status: Status, desired: string): Pass {
+  const { now, object, stream, revisions } = observed;
+  const { spec } = object;
+  const view = revisions.find(({ revision }) => revision === desired);
+  const pass = { status, events: [], due: [], effects: [] as readonly Effect[] };
+  const started = status.releaseStartedAt ?? time(now);
+  if (view === undefined || view.replicas !== spec.replicas) {
+    const scale: Effect = { kind: "Scale", revision: desired, replicas: spec.replicas, template: "spec" };
+    return { ...pass, status: { ...status, releaseStartedAt: started }, effects: [scale], holds: undefined };
+  }
+  if (view.available < spec.replicas || !view.coherent) {
+    const message = `${view.available} of ${spec.replicas} replicas are available`;
+    return { ...pass, holds: { reason: "Pods", message, paused: false } };
+  }
+  if (stream !== undefined && !ownsEverything(desired, stream.owners)) {
+    if (!stream.reachable) {
+      return {
+        ...pass,
+        holds: { reason: "KafkaUnavailable", message: "Kafka does not answer", paused: false },
+      };
+    }
+    const holds: Hold = { reason: "Moving", message: "gets everything", paused: false };
+    return { ...pass, effects: [{ kind: "Route", instruments: ["*"], to: desired }], holds };
+  }
+  const entry = historyEntry(observed, status, desired, "Promoted", "FirstRevision");
+  return {
+    status: {
+      ...without(status, ["releaseStartedAt"]),
+      stable: revisionStatus(observed, desired, spec.model),
+      stableSince: time(now),
+      history: addHistory(observed, status, entry),
+    },
+    effects: [],
+    events: [{ type: "Normal", reason: "Promoted", message: `${desired} is the first revision` }],
+    due: [],
+    holds: undefined,
+  };
+}
+
+/** Nothing is being released: stable is kept as it should be, and what is asked for is compared with it. */
+function settled(observed: Observed, status: Status, desired: string): Pass {
+  const { now, object, revisions } = observed;
+  const stable = status.stable?.revision ?? "";
+  const effects: Effect[] = [];
+  const due: number[] = [];
+  const view = revisions.find(({ revision }) => revision === stable);
+  if (view?.replicas !== object.spec.replicas) {
+    // Where the spec describes another one, its own template is kept.
+    const template = desired === stable ? "spec" : "own";
+    effects.push({ kind: "Scale", revision: stable, replicas: object.spec.replicas, template });
+  }
+  const { previousStable } = status;
+  const warm = previousStable !== undefined && Date.parse(previousStable.scaleDownAt) > now;
+  if (warm) due.push(Date.parse(previousStable.scaleDownAt));
+  const keep = warm ? previousStable.revision : undefined;
+  for (const { revision, replicas } of revisions) {
+    if (revision === stable || revision === keep || revision === desired || replicas === 0) continue;
+    effects.push({ kind: "Scale", revision, replicas: 0, template: "own" });
+  }
+  effects.push(...pruned(observed, status, [stable, desired, ...(keep === undefined ? [] : [keep])]));
+  const next = warm ? status : without(status, ["previousStable"]);
+  const condemned = (status.condemned ?? []).includes(desired);
+  if (desired === stable || condemned) {
+    const old = revisions.find(({ revision }) => revision === desired);
+    // One that was condemned is not started again by the way.
+    if (condemned && (old?.replicas ?? 0) > 0)
+      effects.push({ kind: "Scale", revision: desired, replicas: 0, template: "own" });
+    return { status: next, effects, events: [], due, holds: undefined };
+  }
+  const started = time(now);
+  const beginning: Status = {
+    ...without(next, ["analysis", "pausedAt"]),
+    candidate: revisionStatus(observed, desired, object.spec.model),
+    currentStepIndex: 0,
+    stepStartedAt: started,
+    progressedAt: started,
+    releaseStartedAt: started,
+  };
+  const message = `${desired} (model ${object.spec.model.version}) is being released`;
+  return {
+    status: beginning,
+    effects,
+    events: [{ type: "Normal", reason: "Started", message }],
+    due: [now],
+    holds: undefined,
+  };
+}
+
+function release(observed: Observed, status: Status, candidate: string, stable: string): Pass {
+  const { now, object, instruments } = observed;
+  const fast = withinRollbackWindow(observed, status, candidate);
+  const steps = fast ? [] : stepsOf(object.spec, instruments);
+  const wasPaused =
+    status.conditions?.some(({ type, status: is }) => type === "Paused" && is === "True") === true;
+  const progress = advance(
+    observed,
+    {
+      candidate,
+      stable,
+      steps,
+      index: Math.min(status.currentStepIndex ?? 0, steps.length),
+      stepStartedAt: Date.parse(status.stepStartedAt ?? time(now)),
+      // Where a pause has ended the deadline counts from here.
+      progressedAt: wasPaused ? now : Date.parse(status.progressedAt ?? time(now)),
+      paused: object.spec.paused || status.pausedAt !== undefined,
+    },
+    status.analysis ?? [],
+  );
+  const next: Status = {
+    ...status,
+    currentStepIndex: progress.index,
+    stepStartedAt: time(progress.stepStartedAt),
+    // Written when it moves, not in each pass of a pause.
+    progressedAt:
+      progress.holds?.paused === true ? (status.progressedAt ?? time(now)) : time(progress.progressedAt),
+    ...(progress.analysis.length === 0 ? {} : { analysis: [...progress.analysis] }),
+  };
+  const { effects, due, holds } = progress;
+  if (progress.decision !== undefined) return decided(observed, next, progress.decision);
+  const stableScale = stableReplicas(observed, progress.index);
+  const stableView = observed.revisions.find(({ revision }) => revision === stable);
+  const scale: Effect[] =
+    stableView?.replicas === stableScale
+      ? []
+      : [{ kind: "Scale", revision: stable, replicas: stableScale, template: "own" }];
+  return { status: next, effects: [...scale, ...effects], events: [], due, holds };
+}
+
+/** Without a stream the weight is in the numbers of replicas; with one stable computes everything all the while. */
+function stableReplicas({ object, stream, instruments }: Observed, index: number): number {
+  const { spec } = object;
+  if (stream !== undefined) return spec.replicas;
+  const weight =
+    stepsOf(spec, instruments)
+      .slice(0, index)
+      .findLast(({ setWeight }) => setWeight !== undefined)?.setWeight ?? 0;
+  return Math.max(1, spec.replicas - Math.floor((spec.replicas * weight) / 100));
+}
+
+function act(observed: Observed, status: Status, decision: Decision): Pass {
+  const { now } = observed;
+  const result: Concluded = conclude(observed, status, decision);
+  if (!result.done) {
+    return { status, effects: result.effects, events: [], due: [], holds: result.holds };
+  }
+  const { kind, revision, reason } = decision;
+  const cleared = without(status, [
+    "decision",
+    "candidate",
+    "currentStepIndex",
+    "stepStartedAt",
+    "progressedAt",
+    "releaseStartedAt",
+    "analysis",
+    "pausedAt",
+  ]);
+  const completion = {
+    Promote: reason === "FullPromotion" ? "FastPromoted" : "Promoted",
+    Rollback: "RolledBack",
+    Abort: "Aborted",
+    Supersede: "Superseded",
+  } as const;
+  const entry = historyEntry(observed, status, revision, completion[kind], reason, decision.message);
+  const history = addHistory(observed, status, entry);
+  if (kind === "Promote") {
+    const old = status.stable?.revision;
+    const { blueGreen } = observed.object.spec.strategy;
+    const scaleDownAt = time(now + (blueGreen?.scaleDownDelaySeconds ?? 0) * 1000);
+    return {
+      status: {
+        ...cleared,
+        history,
+        ...(status.candidate === undefined ? {} : { stable: status.candidate }),
+        stableSince: time(now),
+        ...(blueGreen === undefined || old === undefined
+          ? {}
+          : { previousStable: { revision: old, scaleDownAt } }),
+      },
+      effects: [],
+      events: [{ type: "Normal", reason: "Promoted", message: `${revision} is stable` }],
+      due: [now],
+      holds: undefined,
+    };
+  }
+  const condemned =
+    kind === "Supersede"
+      ? (status.condemned ?? [])
+      : [...new Set([...(status.condemned ?? []), revision])].slice(-100);
+  return {
+    status: { ...cleared, history, ...(condemned.length === 0 ? {} : { condemned }) },
+    effects: result.effects,
+    events: [
+      {
+        type: kind === "Supersede" ? "Normal" : "Warning",
+        reason: completion[kind],
+        message: `${revision}: ${decision.message}`,
+      },
+    ],
+    due: [now],
+    holds: undefined,
+  };
+}
+
+function remove({ object, revisions }: Observed): Pass {
+  const effects: Effect[] = revisions.map(({ revision }) => ({ kind: "DeleteRevision", revision }));
+  if (effects.length === 0) effects.push({ kind: "Release" });
+  return { status: object.status, effects, events: [], due: [], holds: undefined };
+}
+
+/** Going back to a revision that was promoted not long ago takes no steps. */
+function withinRollbackWindow({ object }: Observed, status: Status, candidate: string): boolean {
+  const window = object.spec.rollbackWindow?.revisions ?? 0;
+  const promoted = (status.history ?? [])
+    .filter(({ completionStatus }) => completionStatus === "Promoted" || completionStatus === "FastPromoted")
+    .slice(0, window + 1);
+  return promoted.some(({ revision }) => revision === candidate);
+}
+
+/** Revisions beyond the limit of those that are kept, oldest first. */
+function pruned({ object, revisions }: Observed, status: Status, keep: readonly string[]): Effect[] {
+  const order = (status.history ?? []).map(({ revision }) => revision);
+  const age = (revision: string) => {
+    const at = order.indexOf(revision);
+    return at === -1 ? order.length : at;
+  };
+  return revisions
+    .filter(({ revision, replicas }) => !keep.includes(revision) && replicas === 0)
+    .toSorted((a, b) => age(a.revision) - age(b.revision))
+    .slice(object.spec.revisionHistoryLimit)
+    .map(({ revision }) => ({ kind: "DeleteRevision", revision }));
+}
+
+function revisionStatus(
+  { revisions }: Observed,
+  revision: string,
+  model: { readonly version: string; readonly digest: string },
+) {
+  const view = revisions.find((entry) => entry.revision === revision);
+  const { version, digest } = model;
+  const { replicas = 0, available = 0, coherent = false } = view ?? {};
+  return { revision, version, digest, replicas, available, coherent };
+}
+
+/** The status with what the pods and the ledger show now. */
+function reported(observed: Observed, status: Status): Status {
+  const { stream, instruments, revisions, object } = observed;
+  const refresh = (entry: Status["stable"]) =>
+    entry === undefined ? undefined : revisionStatus(observed, entry.revision, entry);
+  const stable = refresh(status.stable);
+  const candidate = refresh(status.candidate);
+  const byOwner = new Map<string, string[]>();
+  for (const [key, owner] of stream?.owners ?? []) {
+    byOwner.set(owner ?? "", [...(byOwner.get(owner ?? "") ?? []), key]);
+  }
+  const assignments = [...byOwner]
+    .map(([revision, keys]) => ({ revision, epoch: stream?.epoch ?? 0, instruments: keys.toSorted() }))
+    .toSorted((a, b) => (a.revision < b.revision ? -1 : 1));
+  const replicas = revisions.reduce((sum, view) => sum + view.replicas, 0);
+  const known = stream?.reachable === true;
+  return {
+    ...without(status, ["weight", ...(known ? ["assignments"] : [])]),
+    ...(stable === undefined ? {} : { stable }),
+    ...(candidate === undefined ? {} : { candidate }),
+    ...(known ? { assignments } : {}),
+    ...(candidate !== undefined && known
+      ? { weight: weightOf(candidate.revision, stream.owners, instruments) }
+      : {}),
+    observedGeneration: object.generation,
+    replicas,
+    selector: `baton.dev/deployment=${object.name}`,
+  };
+}
+
+function historyEntry(
+  { now, object }: Observed,
+  status: Status,
+  revision: string,
+  completionStatus: HistoryEntry["completionStatus"],
+  reason: string,
+  message?: string,
+): HistoryEntry {
+  const model = status.candidate?.revision === revision ? status.candidate : object.spec.model;
+  return {
+    revision,
+    version: model.version,
+    digest: model.digest,
+    completionStatus,
+    reason,
+    ...(message === undefined ? {} : { message }),
+    startedAt: status.releaseStartedAt ?? time(now),
+    endedAt: time(now),
+  };
+}
+
+/** The newest first. */
+function addHistory({ object }: Observed, status: Status, entry: HistoryEntry): HistoryEntry[] {
+  return [entry, ...(status.history ?? [])].slice(0, Math.max(1, object.spec.revisionHistoryLimit));
+}
+
+function withEvents(events: readonly Note[], pass: Pass): Pass {
+  return { ...pass, events: [...events, ...pass.events] };
+}
+
+function without(status: Status, names: readonly string[]): Status {
+  return Object.fromEntries(Object.entries(status).filter(([name]) => !names.includes(name)));
+}

@@ -1,0 +1,249 @@
+import { milliseconds } from "../api/kit.ts";
+import type { CanaryStep } from "../api/model-deployment.ts";
+import type { Decision, MetricStatus } from "../api/status.ts";
+import { type ActiveMetric, activeMetrics, addMeasurement, dueAt, judge, startMetric } from "./analysis.ts";
+import type { Effect, Observed, RevisionView } from "./observed.ts";
+import { instrumentsAt, ownsAll, REST } from "./steps.ts";
+
+// One pass over a release that nothing has been decided about yet: where it stands, what it waits for, whether it ends.
+
+export interface Release {
+  readonly candidate: string;
+  readonly stable: string;
+  readonly steps: readonly CanaryStep[];
+  readonly index: number;
+  readonly stepStartedAt: number;
+  /** The deadline counts from here. */
+  readonly progressedAt: number;
+  /** A person holds it. */
+  readonly paused: boolean;
+}
+
+/** What a pass makes of a release. */
+export interface Progress {
+  /** The step that it stands at afterwards. */
+  readonly index: number;
+  /** When the step that it stands at began. */
+  readonly stepStartedAt: number;
+  readonly progressedAt: number;
+  readonly analysis: readonly MetricStatus[];
+  readonly effects: readonly Effect[];
+  /** Why it does not go on; undefined when it does. */
+  readonly holds: Hold | undefined;
+  readonly decision: Omit<Decision, "at"> | undefined;
+  /** Milliseconds since 1970 at which something is due. */
+  readonly due: readonly number[];
+}
+
+export interface Hold {
+  readonly reason:
+    | "Pods"
+    | "Coherence"
+    | "Moving"
+    | "Pause"
+    | "PausedByUser"
+    | "Analysis"
+    | "Inconclusive"
+    | "Frozen"
+    | "KafkaUnavailable"
+    | "Halted";
+  readonly message: string;
+  /** A pause, which no deadline counts. */
+  readonly paused: boolean;
+}
+
+/** Replicas that the candidate is to have at a step. */
+export function candidateReplicas(
+  steps: readonly CanaryStep[],
+  index: number,
+  full: number,
+  stream: boolean,
+): number {
+  const before = steps.slice(0, index + 1);
+  const scale = before.findLast(({ setCanaryScale }) => setCanaryScale !== undefined)?.setCanaryScale;
+  if (scale !== undefined) return scale.replicas;
+  // With a stream both compute everything. Without one the replicas' number is the weight.
+  if (stream) return full;
+  const weight = before.findLast(({ setWeight }) => setWeight !== undefined)?.setWeight;
+  return weight === undefined ? 1 : Math.max(1, Math.ceil((full * weight) / 100));
+}
+
+export function advance(
+  observed: Observed,
+  release: Release,
+  analysisBefore: readonly MetricStatus[],
+): Progress {
+  const { now, object } = observed;
+  const { spec } = object;
+  const metrics = metricsOf(observed, release);
+  const analysis = measured(observed, metrics, analysisBefore);
+  const effects: Effect[] = [];
+  const due: number[] = [];
+  for (const metric of metrics) {
+    const at = dueAt(statusOf(analysis, metric.name, now), metric.metric);
+    if (at === undefined) continue;
+    if (at > now) due.push(at);
+    else effects.push({ kind: "Measure", ...metric, candidate: release.candidate, stable: release.stable });
+  }
+  const stay = (
+    holds: Hold | undefined,
+    decision?: Omit<Decision, "at">,
+    more: readonly Effect[] = [],
+    wakeAt: readonly number[] = [],
+  ): Progress => {
+    const { index, stepStartedAt } = release;
+    // The deadline stands still while somebody has asked for the pause.
+    const progressedAt = holds?.paused === true ? now : release.progressedAt;
+    const deadline = progressedAt + spec.progressDeadlineSeconds * 1000;
+    return {
+      index,
+      stepStartedAt,
+      progressedAt,
+      analysis,
+      effects: [...effects, ...more],
+      holds,
+      decision: decision ?? (now > deadline ? late(release, holds) : undefined),
+      due: [...due, ...wakeAt, ...(holds?.paused === true ? [] : [deadline + 1])],
+    };
+  };
+
+  const failed = analysis.find(({ phase }) => phase === "Failed");
+  if (failed !== undefined) return stay(undefined, rollback(release, "AnalysisFailed", describe(failed)));
+
+  const { index, steps } = release;
+  const step = steps[index];
+  const replicas = candidateReplicas(steps, index, spec.replicas, observed.stream !== undefined);
+  const scale: Effect = { kind: "Scale", revision: release.candidate, replicas, template: "spec" };
+  const view = observed.revisions.find(({ revision }) => revision === release.candidate);
+  const pods = podsHold(view, replicas);
+  if (pods !== undefined) return stay(pods, undefined, view?.replicas === replicas ? [] : [scale]);
+
+  if (release.paused) {
+    return stay({ reason: "PausedByUser", message: "paused by a person", paused: true });
+  }
+  const frozen = (spec.freezeWindows ?? []).find(
+    ({ from, to }) => Date.parse(from) <= now && now < Date.parse(to),
+  );
+  if (frozen !== undefined) {
+    const message = `no step forward until ${frozen.to}`;
+    return stay({ reason: "Frozen", message, paused: true }, undefined, [], [Date.parse(frozen.to)]);
+  }
+  if (observed.stream?.reachable === false) {
+    return stay({
+      reason: "KafkaUnavailable",
+      message: "Kafka does not answer: nothing is moved",
+      paused: true,
+    });
+  }
+  if (observed.stream?.halted === true) {
+    return stay({ reason: "Halted", message: "the kill switch is on: nothing is moved", paused: true });
+  }
+  // What is not known to be good does not go on.
+  const unclear = analysis.find(({ phase }) => phase === "Inconclusive");
+  if (unclear !== undefined) {
+    return stay({ reason: "Inconclusive", message: describe(unclear), paused: false });
+  }
+  if (step === undefined) {
+    const message = `all ${steps.length} steps are done`;
+    return stay(undefined, { kind: "Promote", revision: release.candidate, reason: "StepsDone", message });
+  }
+
+  const next = (): Progress => ({
+    ...stay(undefined),
+    index: index + 1,
+    stepStartedAt: now,
+    progressedAt: now,
+    decision: undefined,
+    due: [now],
+  });
+  if (step.pause !== undefined) {
+    const { duration } = step.pause;
+    if (duration === undefined)
+      return stay({ reason: "Pause", message: "waits for a person to promote it", paused: true });
+    const end = release.stepStartedAt + milliseconds(duration);
+    if (now >= end) return next();
+    return stay({ reason: "Pause", message: `pauses for ${duration}`, paused: true }, undefined, [], [end]);
+  }
+  if (step.analysis !== undefined) {
+    const own = metrics.filter(({ name }) => name.startsWith(`step-${index}/`));
+    const open = own.filter(({ name }) => statusOf(analysis, name, now).phase !== "Successful");
+    if (own.length > 0 && open.length === 0) return next();
+    const message =
+      open.length === 0
+        ? "its templates are not there"
+        : `measures ${open.map(({ name }) => name).join(", ")}`;
+    return stay({ reason: "Analysis", message, paused: false });
+  }
+  if (step.setCanaryScale !== undefined) return next();
+  const wanted = instrumentsAt(steps, index, observed.instruments);
+  const { stream } = observed;
+  if (stream === undefined) return next();
+  if (ownsAll(release.candidate, wanted, stream.owners) && stream.movingTo === undefined) return next();
+  const message = `hands over ${wanted.length > 3 ? `${wanted.length} instruments` : wanted.join(", ")}`;
+  const route: Effect = {
+    kind: "Route",
+    instruments: wanted.includes(REST) ? [REST] : wanted,
+    to: release.candidate,
+  };
+  return stay({ reason: "Moving", message, paused: false }, undefined, [route]);
+}
+
+function podsHold(view: RevisionView | undefined, replicas: number): Hold | undefined {
+  const available = view?.available ?? 0;
+  if (view === undefined || view.replicas !== replicas || available < replicas) {
+    return { reason: "Pods", message: `${available} of ${replicas} replicas are available`, paused: false };
+  }
+  if (view.coherent) return undefined;
+  const message = "not every replica reports the model and configuration that it should";
+  return { reason: "Coherence", message, paused: false };
+}
+
+function metricsOf(observed: Observed, { index, steps }: Release): readonly ActiveMetric[] {
+  const { spec } = observed.object;
+  const background =
+    spec.analysis !== undefined && index >= spec.analysis.startingStep
+      ? activeMetrics("background", spec.analysis.templates, observed.templates)
+      : [];
+  const own = steps[index]?.analysis;
+  return own === undefined
+    ? background
+    : [...background, ...activeMetrics(`step-${index}`, own.templates, observed.templates)];
+}
+
+/** The metrics' status with what has been measured; those that are over stay as they are. */
+function measured(
+  observed: Observed,
+  metrics: readonly ActiveMetric[],
+  before: readonly MetricStatus[],
+): readonly MetricStatus[] {
+  const now = new Map(before.map((status) => [status.name, status]));
+  for (const { name, metric } of metrics) {
+    let status = now.get(name) ?? startMetric(name, observed.now);
+    for (const result of observed.results) {
+      if (result.name === name) status = addMeasurement(status, metric, judge(metric, result));
+    }
+    now.set(name, status);
+  }
+  return [...now.values()];
+}
+
+function statusOf(analysis: readonly MetricStatus[], name: string, now: number): MetricStatus {
+  return analysis.find((status) => status.name === name) ?? startMetric(name, now);
+}
+
+function describe({ name, measurements }: MetricStatus): string {
+  const last = measurements.at(-1);
+  return `${name}: ${last?.message ?? last?.verdict ?? "not measured"}`;
+}
+
+function rollback(release: Release, reason: string, message: string): Omit<Decision, "at"> {
+  return { kind: "Rollback", revision: release.candidate, reason, message };
+}
+
+function late(release: Release, holds: Hold | undefined): Omit<Decision, "at"> {
+  return rollback(
+    release,
+    "ProgressDeadlineExceeded",
+    `no progress in time: ${holds?.message ?? "not known why"}`,
+  );
+}

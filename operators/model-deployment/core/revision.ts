@@ -1,0 +1,33 @@
+import { createHash } from "node:crypto";
+import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
+
+/** What a revision is made of: a change of any of it makes another one. */
+export function configurationOf({ model, template, stream }: ModelDeploymentSpec): unknown {
+  // The version is for people; what is meant is the digest.
+  const { name, uri, digest, format, featureView } = model;
+  return { model: { name, uri, digest, format, featureView }, template, topics: stream?.topics };
+}
+
+/** Hash of a revision's configuration: what its replicas have to report. */
+export function configurationHash(spec: ModelDeploymentSpec): string {
+  return createHash("sha256")
+    .update(canonical(configurationOf(spec)))
+    .digest("hex");
+}
+
+/** Name of the revision that a spec describes. */
+export function revisionOf(spec: ModelDeploymentSpec): string {
+  return `r-${configurationHash(spec).slice(0, 10)}`;
+}
+
+/** JSON with the fields in order, without those that are undefined. */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+  if (typeof value === "object" && value !== null) {
+    const entries = Object.entries(value)
+      .filter(([, entry]) => entry !== undefined)
+      .toSorted(([a], [b]) => (a < b ? -1 : 1));
+    return `{${entries.map(([key, entry]) => `${JSON.stringify(key)}:${canonical(entry)}`).join(",")}}`;
+  }
+  return JSON.stringify(value);
+}
