@@ -19,6 +19,8 @@ export interface ConductorOptions {
   readonly deadlines?: Deadlines;
   /** Called when something happens, for progress and logs. */
   readonly onEvent?: (event: ConductorEvent) => void;
+  /** Called after each change of the ledger or of the kill switch. */
+  readonly onLedger?: () => void;
   readonly hook?: (step: ConductorStep) => Promise<void> | void;
 }
 
@@ -61,6 +63,7 @@ export class Conductor {
   async start(): Promise<void> {
     const { bus, deployment, hook } = this.#options;
     await this.#follower.start();
+    if (this.#options.onLedger !== undefined) this.#follower.onChange(this.#options.onLedger);
     this.#producer = await bus.transactionalProducer(conductorId(deployment), {
       leftovers: { partitions: [{ topic: topics.ledger(deployment), partition: 0 }] },
     });
@@ -72,6 +75,16 @@ export class Conductor {
 
   get state(): LedgerState {
     return this.#follower.state;
+  }
+
+  /** Whether the kill switch is on, as Kafka has it. */
+  halted(): boolean {
+    return this.#follower.halt?.halted === true;
+  }
+
+  /** Milliseconds since 1970 of the latest sign of life of the ledger. */
+  lastProgress(): number {
+    return this.#follower.lastProgress();
   }
 
   /**

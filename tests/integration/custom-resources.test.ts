@@ -1,15 +1,12 @@
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { create, installKinds } from "#tests/support/custom-resources.ts";
+import { create } from "#tests/support/custom-resources.ts";
 import { PodBench } from "#tests/support/kubernetes.ts";
 import { BAD, change, goodSpec, goodTemplate } from "#tests/support/model-deployments.ts";
 
 // Our kinds as the real API server takes and refuses them.
 
 const bench = new PodBench(inject("cluster"));
-beforeAll(async () => {
-  await bench.open();
-  await installKinds(bench.config);
-});
+beforeAll(() => bench.open());
 afterAll(() => bench.close());
 
 describe("the API server", () => {

@@ -2,7 +2,7 @@ import { ApiException, CustomObjectsApi, type KubeConfig } from "@kubernetes/cli
 import { definition, GROUP, KINDS, VERSION } from "#operators/model-deployment/api/crd.ts";
 import { waitFor } from "./wait.ts";
 
-/** Makes our kinds known to a cluster, or brings them up to date. */
+/** Makes our kinds known to a new cluster. */
 export async function installKinds(config: KubeConfig): Promise<void> {
   // Not the typed client for them: it drops the fields whose names begin with x-kubernetes.
   const api = config.makeApiClient(CustomObjectsApi);
@@ -10,11 +10,7 @@ export async function installKinds(config: KubeConfig): Promise<void> {
   for (const kind of KINDS) {
     const body = definition(kind);
     const name = `${kind.plural}.${GROUP}`;
-    await api.createClusterCustomObject({ ...crds, body }).catch(async (error: unknown) => {
-      if (!(error instanceof ApiException && error.code === 409)) throw error;
-      const now = (await api.getClusterCustomObject({ ...crds, name })) as { metadata: object };
-      await api.replaceClusterCustomObject({ ...crds, name, body: { ...body, metadata: now.metadata } });
-    });
+    await api.createClusterCustomObject({ ...crds, body });
     await waitFor(`${name} to be established`, async () => {
       const { status } = (await api.getClusterCustomObject({ ...crds, name })) as {
         status?: { conditions?: { type: string; status: string }[] };

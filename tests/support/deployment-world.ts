@@ -52,8 +52,6 @@ export class World {
   spec: ModelDeploymentSpec;
   status: ModelDeploymentStatus = {};
   generation = 1;
-  deleting = false;
-  released = false;
   invalid: string | undefined;
   command: Command | undefined;
   templates = new Map<string, AnalysisTemplateSpec>();
@@ -93,10 +91,10 @@ export class World {
           epoch: 1,
         }
       : undefined;
-    const { spec, status, generation, deleting, command } = this;
+    const { spec, status, generation, command } = this;
     return {
       now: this.now,
-      object: { name: "momentum", namespace: "trading", generation, deleting, spec, status, command },
+      object: { name: "momentum", namespace: "trading", generation, spec, status, command },
       invalid: this.invalid,
       instruments: spec.instruments ?? [],
       templates: this.templates,
@@ -181,8 +179,6 @@ export class World {
           ...this.measure(effect.name, effect.candidate),
         });
         return;
-      case "Release":
-        this.released = true;
     }
   }
 }

@@ -1,8 +1,10 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { KubeConfig } from "@kubernetes/client-node";
 import type { TestProject } from "vitest/node";
 import { downCluster, upCluster } from "#clusters/local/lifecycle.ts";
 import { clusterFolder, type Ports } from "#clusters/local/state.ts";
+import { installKinds } from "./custom-resources.ts";
 
 export interface TestCluster {
   readonly name: string;
@@ -23,6 +25,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await wipe();
   process.env["BATON_IMAGES"] = join(import.meta.dirname, "images.yaml");
   const state = await upCluster(NAME, (line) => console.error(line));
+  const config = new KubeConfig();
+  config.loadFromFile(join(state.folder, "pki", "admin.kubeconfig"));
+  await installKinds(config);
   project.provide("cluster", { name: NAME, folder: state.folder, ports: state.ports });
   return wipe;
 }

@@ -22,7 +22,8 @@ const env = (name: string, otherwise?: string): string => {
 };
 const bus = new KafkaBus({ brokers: env("KAFKA_BROKERS").split(","), clientId: "handover" });
 const deployment = env("DEPLOYMENT");
-const topic = env("TOPIC");
+// A ModelDeployment's pods are told of topics in the plural.
+const topic = env("TOPIC", process.env["TOPICS"]);
 const log = pino({ level: process.env["LOG_LEVEL"] ?? "info" }, pino.destination({ dest: 1, sync: true }));
 
 const [faultStep = "", faultNth = "1", faultSignal = "SIGKILL"] = (process.env["FAULT"] ?? "").split(":");

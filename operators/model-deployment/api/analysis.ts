@@ -29,13 +29,6 @@ const web = z.strictObject({
   timeoutSeconds: int(1, 60).default(10),
 });
 
-const job = z.strictObject({
-  image: text(512).describe("Its exit code is the verdict: 0 success, 1 failure, others an error."),
-  command: z.array(z.string().max(4096)).max(50).optional(),
-  args: z.array(z.string().max(4096)).max(50).optional(),
-  timeoutSeconds: int(1, 86_400).default(600),
-});
-
 const threshold = withRules(
   z.strictObject({
     max: decimal.optional().describe("More than this is harm."),
@@ -80,16 +73,13 @@ export const metric = withRules(
     minSamples: int(1, 1_000_000_000)
       .optional()
       .describe("Fewer samples than this are no evidence: the measurement is inconclusive."),
-    provider: withRules(
-      z.strictObject({ prometheus: prometheus.optional(), web: web.optional(), job: job.optional() }),
-      {
-        rule: "[has(self.prometheus), has(self.web), has(self.job)].filter(x, x).size() == 1",
-        message: "say exactly one of prometheus, web and job",
-      },
-    ),
+    provider: withRules(z.strictObject({ prometheus: prometheus.optional(), web: web.optional() }), {
+      rule: "has(self.prometheus) != has(self.web)",
+      message: "say exactly one of prometheus and web",
+    }),
   }),
   {
-    rule: "has(self.provider.job) || has(self.threshold) || has(self.successCondition) || has(self.failureCondition)",
+    rule: "has(self.threshold) || has(self.successCondition) || has(self.failureCondition)",
     message: "say what harm is: threshold, successCondition or failureCondition",
   },
   {

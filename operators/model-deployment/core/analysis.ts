@@ -54,7 +54,6 @@ export function judge(metric: Metric, result: Result): Measurement {
   };
   const inconclusive = (message: string): Measurement => ({ ...shown, verdict: "Inconclusive", message });
   if (error !== undefined) return { ...shown, verdict: "Error", message: error.slice(0, 256) };
-  if (metric.provider.job !== undefined) return { ...shown, verdict: value === 0 ? "Success" : "Failure" };
   if (value === undefined || !Number.isFinite(value)) return inconclusive("no number");
   if (metric.minSamples !== undefined && !((samples ?? 0) >= metric.minSamples)) {
     return inconclusive(`${samples ?? 0} samples, fewer than ${metric.minSamples}`);

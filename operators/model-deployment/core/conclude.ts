@@ -1,7 +1,7 @@
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect, Observed } from "./observed.ts";
 import type { Hold } from "./release.ts";
-import { ownsAny, ownsEverything } from "./steps.ts";
+import { ownsAny, ownsEverything, REST } from "./steps.ts";
 
 // What a decision asks for, until it is done. Going back takes no steps.
 
@@ -33,7 +33,7 @@ function promote(observed: Observed, candidate: string): Concluded {
     return { done: true, effects, holds: undefined };
   }
   return waits(
-    [...effects, { kind: "Route", instruments: ["*"], to: candidate }],
+    [...effects, { kind: "Route", instruments: [REST], to: candidate }],
     "Moving",
     "the candidate gets everything",
   );
@@ -62,7 +62,7 @@ function goBack(observed: Observed, status: ModelDeploymentStatus, candidate: st
   if ((view?.available ?? 0) === 0)
     return waits(effects, "Pods", "stable has no replica that could take over");
   return waits(
-    [...effects, { kind: "Route", instruments: ["*"], to: stable }],
+    [...effects, { kind: "Route", instruments: [REST], to: stable }],
     "Moving",
     "everything goes back to stable",
   );

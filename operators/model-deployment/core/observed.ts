@@ -11,7 +11,6 @@ export interface Observed {
     readonly name: string;
     readonly namespace: string;
     readonly generation: number;
-    readonly deleting: boolean;
     readonly spec: ModelDeploymentSpec;
     readonly status: ModelDeploymentStatus;
     readonly command: Command | undefined;
@@ -96,9 +95,7 @@ export type Effect =
       readonly args: Readonly<Record<string, string>>;
       readonly candidate: string;
       readonly stable: string | undefined;
-    }
-  /** Everything of the object is gone: so may the object be. */
-  | { readonly kind: "Release" };
+    };
 
 export interface Note {
   readonly type: "Normal" | "Warning";

@@ -481,13 +481,25 @@ it("weights of a stream are mapped to instruments by volume, least first", () =>
   expect(world.status.weight).toBe(15);
 });
 
-it("an object that is deleted takes its revisions with it", () => {
-  const { world } = releasing();
+it("partitions that were added are given to stable", () => {
+  const world = new World(specOf("1.0.0")).begin();
+  world.owners.set("*", undefined);
   world.settle();
-  world.deleting = true;
+  expect(OWNERS(world)).toEqual({ "*": world.revision() });
+});
+
+it("a hard limit ends the release the first time it is passed, and holds it while it is not known", () => {
+  const { world } = releasing((spec) => {
+    spec["limits"] = [{ name: "loss", query: "x", max: "1000" }];
+  });
+  world.measure = () => ({});
   world.settle();
-  expect(world.pods.size).toBe(0);
-  expect(world.released).toBe(true);
+  world.wait(30);
+  expect(world.status.currentStepIndex).toBe(0);
+  world.measure = () => ({ value: 1001 });
+  world.wait(2);
+  expect(world.status.history?.[0]).toMatchObject({ completionStatus: "RolledBack" });
+  expect(world.status.history?.[0]?.message).toContain("limit/loss: 1001 is above 1000");
 });
 
 it("going back to a revision of not long ago takes no steps", () => {

@@ -4,7 +4,7 @@ import type { Effect, Note, Observed, Plan } from "./observed.ts";
 import { phaseAndConditions } from "./phase.ts";
 import { advance, type Hold } from "./release.ts";
 import { revisionOf } from "./revision.ts";
-import { ownsEverything, stepsOf, weightOf } from "./steps.ts";
+import { ownsEverything, REST, stepsOf, weightOf } from "./steps.ts";
 
 // The operator's whole decision: from what one pass sees to what it writes and does.
 
@@ -23,7 +23,7 @@ const time = (ms: number) => new Date(ms).toISOString();
 
 /** What is to be done now. The same input has the same output. */
 export function plan(observed: Observed): Plan {
-  const pass = observed.object.deleting ? remove(observed) : decide(observed);
+  const pass = decide(observed);
   const status = phaseAndConditions(observed, reported(observed, pass.status), pass.holds);
   const due = pass.due.filter((at) => Number.isFinite(at));
   const next = due.length === 0 ? undefined : Math.max(0, Math.min(...due) - observed.now);
@@ -158,7 +158,7 @@ function first(observed: Observed, status: Status, desired: string): Pass {
       };
     }
     const holds: Hold = { reason: "Moving", message: "gets everything", paused: false };
-    return { ...pass, effects: [{ kind: "Route", instruments: ["*"], to: desired }], holds };
+    return { ...pass, effects: [{ kind: "Route", instruments: [REST], to: desired }], holds };
   }
   const entry = historyEntry(observed, status, desired, "Promoted", "FirstRevision");
   return {
@@ -177,9 +177,13 @@ function first(observed: Observed, status: Status, desired: string): Pass {
 
 /** Nothing is being released: stable is kept as it should be, and what is asked for is compared with it. */
 function settled(observed: Observed, status: Status, desired: string): Pass {
-  const { now, object, revisions } = observed;
+  const { now, object, revisions, stream } = observed;
   const stable = status.stable?.revision ?? "";
   const effects: Effect[] = [];
+  // Partitions that were added belong to nobody yet.
+  if (stream?.reachable === true && stream.movingTo === undefined && !ownsEverything(stable, stream.owners)) {
+    effects.push({ kind: "Route", instruments: [REST], to: stable });
+  }
   const due: number[] = [];
   const view = revisions.find(({ revision }) => revision === stable);
   if (view?.replicas !== object.spec.replicas) {
@@ -337,12 +341,6 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     due: [now],
     holds: undefined,
   };
-}
-
-function remove({ object, revisions }: Observed): Pass {
-  const effects: Effect[] = revisions.map(({ revision }) => ({ kind: "DeleteRevision", revision }));
-  if (effects.length === 0) effects.push({ kind: "Release" });
-  return { status: object.status, effects, events: [], due: [], holds: undefined };
 }
 
 /** Going back to a revision that was promoted not long ago takes no steps. */

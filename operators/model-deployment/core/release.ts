@@ -1,5 +1,6 @@
+import type { Metric } from "../api/analysis.ts";
 import { milliseconds } from "../api/kit.ts";
-import type { CanaryStep } from "../api/model-deployment.ts";
+import type { CanaryStep, ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, MetricStatus } from "../api/status.ts";
 import { type ActiveMetric, activeMetrics, addMeasurement, dueAt, judge, startMetric } from "./analysis.ts";
 import type { Effect, Observed, RevisionView } from "./observed.ts";
@@ -205,9 +206,26 @@ function metricsOf(observed: Observed, { index, steps }: Release): readonly Acti
       ? activeMetrics("background", spec.analysis.templates, observed.templates)
       : [];
   const own = steps[index]?.analysis;
-  return own === undefined
-    ? background
-    : [...background, ...activeMetrics(`step-${index}`, own.templates, observed.templates)];
+  return [
+    ...(spec.limits ?? []).map(limitMetric),
+    ...background,
+    ...(own === undefined ? [] : activeMetrics(`step-${index}`, own.templates, observed.templates)),
+  ];
+}
+
+/** A hard limit: looked at each second, and the first time it is passed ends the release. Not knowing it holds. */
+function limitMetric({ name, query, max }: NonNullable<ModelDeploymentSpec["limits"]>[number]): ActiveMetric {
+  const metric: Metric = {
+    name,
+    interval: "1s",
+    window: "60s",
+    threshold: { max },
+    failureLimit: 0,
+    inconclusiveLimit: 0,
+    consecutiveErrorLimit: 4,
+    provider: { prometheus: { query } },
+  };
+  return { name: `limit/${name}`, metric, args: {} };
 }
 
 /** The metrics' status with what has been measured; those that are over stay as they are. */

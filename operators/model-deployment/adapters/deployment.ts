@@ -1,0 +1,117 @@
+import type { KubeObject, Resource } from "#operators/controller-kit/api.ts";
+import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
+import { configurationHash, revisionOf } from "../core/revision.ts";
+
+// A revision's Deployment: the template of the spec, with what makes it a revision and as few rights as a pod can have.
+
+export const DEPLOYMENTS: Resource = {
+  group: "apps",
+  version: "v1",
+  plural: "deployments",
+  kind: "Deployment",
+};
+
+export const LABELS = {
+  deployment: "baton.dev/deployment",
+  revision: "baton.dev/revision",
+} as const;
+export const ANNOTATIONS = {
+  version: "baton.dev/model-version",
+  digest: "baton.dev/model-digest",
+  configuration: "baton.dev/configuration",
+} as const;
+
+/** A user that exists in no image, so that no file is its by accident. */
+const USER = 10_001;
+
+export interface Deployment extends KubeObject {
+  readonly spec: {
+    readonly replicas?: number;
+    readonly selector: object;
+    readonly template: { readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> } };
+  };
+  readonly status?: {
+    readonly observedGeneration?: number;
+    readonly replicas?: number;
+    readonly updatedReplicas?: number;
+    readonly availableReplicas?: number;
+  };
+}
+
+export function deploymentName(object: string, revision: string): string {
+  return `${object}-${revision}`;
+}
+
+/** The Deployment of the revision that a spec describes. */
+export function deploymentOf(owner: KubeObject, spec: ModelDeploymentSpec, replicas: number): Deployment {
+  const { name, namespace = "", uid = "" } = owner.metadata;
+  const revision = revisionOf(spec);
+  const own = { [LABELS.deployment]: name, [LABELS.revision]: revision };
+  const labels = {
+    ...spec.template.metadata?.labels,
+    ...own,
+    "app.kubernetes.io/name": name,
+    "app.kubernetes.io/managed-by": "baton",
+  };
+  const identity = {
+    [ANNOTATIONS.version]: spec.model.version,
+    [ANNOTATIONS.digest]: spec.model.digest,
+    [ANNOTATIONS.configuration]: configurationHash(spec),
+  };
+  const variables = [
+    { name: "DEPLOYMENT", value: spec.stream?.name ?? name },
+    { name: "REVISION", value: revision },
+    { name: "CONFIG_HASH", value: configurationHash(spec) },
+    { name: "MODEL_URI", value: spec.model.uri },
+    { name: "MODEL_DIGEST", value: spec.model.digest },
+    ...(spec.stream === undefined ? [] : [{ name: "TOPICS", value: spec.stream.topics.join(",") }]),
+  ];
+  const { containers, ...pod } = spec.template.spec;
+  const template = {
+    metadata: { labels, annotations: { ...spec.template.metadata?.annotations, ...identity } },
+    spec: {
+      ...pod,
+      automountServiceAccountToken: false,
+      securityContext: {
+        runAsNonRoot: true,
+        runAsUser: USER,
+        runAsGroup: USER,
+        fsGroup: USER,
+        seccompProfile: { type: "RuntimeDefault" },
+      },
+      containers: containers.map((container) => ({
+        ...container,
+        env: [...variables, ...(container.env ?? [])],
+        securityContext: {
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ["ALL"] },
+        },
+      })),
+    },
+  };
+  return {
+    metadata: {
+      name: deploymentName(name, revision),
+      namespace,
+      labels: { ...own, "app.kubernetes.io/managed-by": "baton" },
+      annotations: identity,
+      ownerReferences: [
+        {
+          apiVersion: owner.apiVersion ?? "",
+          kind: owner.kind ?? "",
+          name,
+          uid,
+          controller: true,
+          blockOwnerDeletion: true,
+        },
+      ],
+    },
+    spec: {
+      replicas,
+      ...{ minReadySeconds: spec.minReadySeconds, revisionHistoryLimit: 0 },
+      selector: { matchLabels: own },
+      template,
+    },
+  };
+}

@@ -1,0 +1,111 @@
+import * as z from "zod";
+import { needsBaseline } from "../core/analysis.ts";
+import type { Effect, Result } from "../core/observed.ts";
+
+// Measurements. Whatever goes wrong becomes a result that says so: it is for the core to judge.
+
+export interface MeasureContext {
+  readonly prometheus: string;
+  readonly namespace: string;
+  readonly deployment: string;
+  readonly now: () => number;
+}
+
+type Measure = Effect & { kind: "Measure" };
+
+const TIMEOUT_MS = 5_000;
+const MAX_ANSWER_BYTES = 1024 * 1024;
+
+const prometheusAnswer = z.object({
+  status: z.literal("success"),
+  data: z.discriminatedUnion("resultType", [
+    z.object({
+      resultType: z.literal("vector"),
+      result: z.array(z.object({ value: z.tuple([z.number(), z.string()]) })),
+    }),
+    z.object({ resultType: z.literal("scalar"), result: z.tuple([z.number(), z.string()]) }),
+  ]),
+});
+
+export async function measure(effect: Measure, context: MeasureContext): Promise<Result> {
+  const { name, metric, candidate, stable } = effect;
+  const at = context.now();
+  try {
+    const [value, baseline, samples] = await Promise.all([
+      one(effect, candidate, context),
+      needsBaseline(metric) && stable !== undefined ? one(effect, stable, context) : undefined,
+      samplesOf(effect, candidate, context),
+    ]);
+    return {
+      name,
+      at,
+      ...(value === undefined ? {} : { value }),
+      ...(baseline === undefined ? {} : { baseline }),
+      ...(samples === undefined ? {} : { samples }),
+    };
+  } catch (error) {
+    return { name, at, error: (error as Error).message };
+  }
+}
+
+/** Text with the names of a template filled in; one that is not known is an error. */
+export function fill(text: string, names: Readonly<Record<string, string>>): string {
+  return text.replaceAll(/\{\{\s*([A-Za-z.]+)\s*\}\}/g, (whole, name: string) => {
+    const value = names[name];
+    if (value === undefined) throw new Error(`${whole} is not known`);
+    return value;
+  });
+}
+
+function namesOf(
+  effect: Measure,
+  revision: string,
+  { namespace, deployment }: MeasureContext,
+): Record<string, string> {
+  const args = Object.entries(effect.args).map(([name, value]) => [`args.${name}`, value]);
+  return { revision, namespace, deployment, window: effect.metric.window, ...Object.fromEntries(args) };
+}
+
+async function one(effect: Measure, revision: string, context: MeasureContext): Promise<number | undefined> {
+  const { prometheus, web } = effect.metric.provider;
+  const names = namesOf(effect, revision, context);
+  if (prometheus !== undefined) {
+    return query(prometheus.address ?? context.prometheus, fill(prometheus.query, names));
+  }
+  if (web === undefined) throw new Error("no provider");
+  const body = await getJson(fill(web.url, names), web.timeoutSeconds * 1000);
+  const found = web.jsonPath.split(".").reduce<unknown>((inner, key) => {
+    return typeof inner === "object" && inner !== null ? (inner as Record<string, unknown>)[key] : undefined;
+  }, body);
+  return typeof found === "number" ? found : undefined;
+}
+
+async function samplesOf(
+  effect: Measure,
+  revision: string,
+  context: MeasureContext,
+): Promise<number | undefined> {
+  const { prometheus } = effect.metric.provider;
+  if (prometheus?.samplesQuery === undefined) return undefined;
+  const text = fill(prometheus.samplesQuery, namesOf(effect, revision, context));
+  return query(prometheus.address ?? context.prometheus, text);
+}
+
+/** The one number that a query yields; undefined when it yields none. */
+async function query(address: string, text: string): Promise<number | undefined> {
+  const url = new URL("/api/v1/query", address);
+  url.searchParams.set("query", text);
+  const { data } = prometheusAnswer.parse(await getJson(url.href, TIMEOUT_MS));
+  if (data.resultType === "scalar") return Number(data.result[1]);
+  if (data.result.length > 1) throw new Error(`the query yields ${data.result.length} series, not one`);
+  const [only] = data.result;
+  return only === undefined ? undefined : Number(only.value[1]);
+}
+
+async function getJson(url: string, timeoutMs: number): Promise<unknown> {
+  const response = await fetch(url, { signal: AbortSignal.timeout(timeoutMs), redirect: "error" });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`HTTP ${response.status}: ${text.slice(0, 200)}`);
+  if (text.length > MAX_ANSWER_BYTES) throw new Error("an answer of more than 1 MiB");
+  return JSON.parse(text);
+}

@@ -1,0 +1,218 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Logger } from "pino";
+import type { KubeApi } from "#operators/controller-kit/api.ts";
+import { backoffMs } from "#operators/controller-kit/backoff.ts";
+import { ApiError } from "#operators/controller-kit/errors.ts";
+import { EventRecorder } from "#operators/controller-kit/events.ts";
+import { KeyedQueue } from "#operators/controller-kit/queue.ts";
+import { Reflector } from "#operators/controller-kit/reflector.ts";
+import type { Bus } from "#runtime/bus/port.ts";
+import { Cluster, type CustomObject, MODEL_DEPLOYMENTS, type Seen } from "./adapters/cluster.ts";
+import { DEPLOYMENTS, type Deployment, LABELS } from "./adapters/deployment.ts";
+import { measure } from "./adapters/measure.ts";
+import { type StreamSpec, Streams } from "./adapters/streams.ts";
+import type { Effect, Observed, Result } from "./core/observed.ts";
+import { plan } from "./core/plan.ts";
+
+// The shell: looks, lets the core decide, writes the status, then does what was decided. Everything that it remembers can
+// be lost: what counts is in the API server and in the ledger.
+
+export interface OperatorOptions {
+  readonly api: KubeApi;
+  readonly bus: Bus;
+  readonly prometheus: string;
+  /** Replicas of topics that are made. */
+  readonly topicReplicas: number;
+  readonly log: Logger;
+  readonly workers?: number;
+}
+
+const BACKOFF = { baseMs: 200, maxMs: 60_000 };
+/** Measurements that wait for a pass; more are dropped, oldest first. */
+const MAX_RESULTS = 200;
+
+export class Operator {
+  readonly #options: OperatorOptions;
+  readonly #cluster: Cluster;
+  readonly #events: EventRecorder;
+  readonly #queue: KeyedQueue;
+  readonly #streams: Streams;
+  readonly #reflectors: readonly Pick<Reflector<CustomObject>, "start" | "stop" | "lastProgress">[];
+  /** Keys by the name of their stream, for changes of a ledger. */
+  readonly #byStream = new Map<string, string>();
+  readonly #results = new Map<string, Result[]>();
+  readonly #measuring = new Set<string>();
+  readonly #failures = new Map<string, number>();
+
+  constructor(options: OperatorOptions) {
+    this.#options = options;
+    const { api, bus, topicReplicas: replicas, log } = options;
+    this.#cluster = new Cluster(api);
+    this.#events = new EventRecorder(api, "baton");
+    this.#queue = new KeyedQueue({ workers: options.workers ?? 4, work: (key) => this.#work(key) });
+    this.#streams = new Streams({
+      bus,
+      replicas,
+      onChange: (name) => {
+        const key = this.#byStream.get(name);
+        if (key !== undefined) this.#queue.add(key);
+      },
+      onEvent: (name, event) => {
+        if (event.kind !== "waiting") log.info({ stream: name, event: event.kind }, "hand-over");
+      },
+      onError: (name, error) => log.warn({ stream: name, err: error }, "ledger"),
+    });
+    const onError = (error: ApiError) => log.warn({ err: error.message, kind: error.kind }, "watch");
+    this.#reflectors = [
+      new Reflector<CustomObject>({
+        api,
+        resource: MODEL_DEPLOYMENTS,
+        onError,
+        onChange: ({ metadata }) => this.#queue.add(`${metadata.namespace}/${metadata.name}`),
+      }),
+      new Reflector<Deployment>({
+        api,
+        resource: DEPLOYMENTS,
+        labelSelector: LABELS.deployment,
+        onError,
+        onChange: ({ metadata }) =>
+          this.#queue.add(`${metadata.namespace}/${metadata.labels?.[LABELS.deployment]}`),
+      }),
+    ];
+  }
+
+  async start(): Promise<void> {
+    await Promise.all(this.#reflectors.map((reflector) => reflector.start()));
+  }
+
+  /** Nothing is begun any more; what is on its way is in the ledger and goes on with the next operator. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#reflectors.map((reflector) => reflector.stop()));
+    await this.#queue.close();
+    await this.#streams.close();
+  }
+
+  /** Milliseconds since 1970 of the last sign of life of the API server. */
+  lastProgress(): number {
+    return Math.min(...this.#reflectors.map((reflector) => reflector.lastProgress()));
+  }
+
+  async #work(key: string): Promise<number | undefined> {
+    const { log } = this.#options;
+    try {
+      const next = await this.#pass(key);
+      this.#failures.delete(key);
+      return next;
+    } catch (error) {
+      const failures = this.#failures.get(key) ?? 0;
+      this.#failures.set(key, failures + 1);
+      const asked = error instanceof ApiError ? error.retryAfterMs : undefined;
+      const wait = backoffMs(failures, BACKOFF, Math.random(), asked);
+      log.warn({ key, err: error, failures, waitMs: wait }, "pass failed");
+      return wait;
+    }
+  }
+
+  async #pass(key: string): Promise<number | undefined> {
+    const { log } = this.#options;
+    const [namespace = "", name = ""] = key.split("/");
+    const seen = await this.#cluster.observe(namespace, name);
+    if (seen === undefined) {
+      await this.#forget(key);
+      return undefined;
+    }
+    const stream = streamOf(seen);
+    const results = this.#results.get(key) ?? [];
+    const now = Date.now();
+    let invalid = seen.invalid;
+    if (stream !== undefined) {
+      const other = this.#byStream.get(stream.name);
+      if (other === undefined) this.#byStream.set(stream.name, key);
+      else if (other !== key)
+        invalid ??= `spec.stream.name: ${other} has ${stream.name} already: choose another`;
+    }
+    const mine = stream === undefined || this.#byStream.get(stream.name) === key;
+    const observed: Observed = {
+      now,
+      object: {
+        name,
+        namespace,
+        generation: seen.object.metadata.generation ?? 0,
+        spec: seen.spec,
+        status: seen.status,
+        command: seen.command,
+      },
+      invalid,
+      instruments: seen.instruments,
+      templates: seen.templates,
+      revisions: seen.revisions,
+      stream: stream === undefined || !mine ? undefined : await this.#streams.view(stream, now),
+      results,
+    };
+    const { status, effects, events, next } = plan(observed);
+    // First what was decided, then what follows from it: whoever comes after a crash reads the decision.
+    if (!isDeepStrictEqual(plain(status), plain(seen.status)))
+      await this.#cluster.writeStatus(seen.object, status);
+    if (this.#results.get(key) === results) this.#results.delete(key);
+    for (const effect of effects) await this.#do(key, seen, stream, effect);
+    for (const note of events) {
+      log.info({ key, reason: note.reason }, note.message);
+      await this.#events.record(seen.object, note, now);
+    }
+    return next;
+  }
+
+  async #do(key: string, seen: Seen, stream: StreamSpec | undefined, effect: Effect): Promise<void> {
+    switch (effect.kind) {
+      case "Scale":
+        return this.#cluster.scale(seen, effect);
+      case "DeleteRevision":
+        return this.#cluster.deleteRevision(seen, effect.revision);
+      case "Route":
+        if (stream !== undefined) this.#streams.route(stream, effect.instruments, effect.to);
+        return;
+      case "Measure":
+        this.#measure(key, seen, effect);
+    }
+  }
+
+  #measure(key: string, { object, spec }: Seen, effect: Effect & { kind: "Measure" }): void {
+    const id = `${key} ${effect.name}`;
+    if (this.#measuring.has(id)) return;
+    this.#measuring.add(id);
+    const { name, namespace = "" } = object.metadata;
+    const context = {
+      prometheus: this.#options.prometheus,
+      namespace,
+      deployment: spec.stream?.name ?? name,
+      now: Date.now,
+    };
+    void measure(effect, context).then((result) => {
+      this.#measuring.delete(id);
+      // A new list: a pass takes what it has seen, and only that.
+      this.#results.set(key, [...(this.#results.get(key) ?? []), result].slice(-MAX_RESULTS));
+      this.#queue.add(key);
+    });
+  }
+
+  async #forget(key: string): Promise<void> {
+    this.#results.delete(key);
+    this.#failures.delete(key);
+    for (const [name, of] of this.#byStream) {
+      if (of !== key) continue;
+      this.#byStream.delete(name);
+      await this.#streams.forget(name);
+    }
+  }
+}
+
+function streamOf({ object, spec }: Seen): StreamSpec | undefined {
+  if (spec.stream === undefined) return undefined;
+  const { topics, releaseSeconds, takeSeconds } = spec.stream;
+  return { name: spec.stream.name ?? object.metadata.name, topics, releaseSeconds, takeSeconds };
+}
+
+/** As it comes back from the API server. */
+function plain(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value));
+}
