@@ -7,6 +7,11 @@ interface Rendered {
   readonly kind: string;
   readonly metadata: { readonly name: string; readonly namespace?: string };
   readonly automountServiceAccountToken?: boolean;
+  readonly rules?: readonly {
+    readonly apiGroups: readonly string[];
+    readonly resources: readonly string[];
+    readonly verbs: readonly string[];
+  }[];
   readonly spec: {
     readonly replicas: number;
     readonly strategy: { readonly type: string };
@@ -36,16 +41,18 @@ describe("rendered manifests", () => {
     expect([...renderManifests()]).toEqual([...files]);
   });
 
-  it("hold the three services", () => {
+  it("hold the services", () => {
     expect(deployments.map((object) => object.metadata.name).toSorted()).toEqual([
       "features",
       "market-data",
+      "operator",
       "signal-model",
     ]);
   });
 
-  it("are all in a namespace", () => {
-    for (const object of objects)
+  it("are all in a namespace, but for what has none", () => {
+    const whole = ["CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"];
+    for (const object of objects.filter(({ kind }) => !whole.includes(kind)))
       expect([object.metadata.name, object.metadata.namespace]).toEqual([object.metadata.name, "baton"]);
   });
 
@@ -53,7 +60,7 @@ describe("rendered manifests", () => {
     "%s runs without rights that it does not need, with limits and probes",
     (name, { spec }) => {
       const pod = spec.template.spec;
-      expect(pod.automountServiceAccountToken).toBe(false);
+      expect(pod.automountServiceAccountToken).toBe(name === "operator");
       expect(pod.serviceAccountName).toBe(name);
       for (const container of pod.containers) {
         expect(container["securityContext"]).toMatchObject({
@@ -75,6 +82,15 @@ describe("rendered manifests", () => {
       expect(spec.template.metadata.annotations["prometheus.io/scrape"]).toBe("true");
     },
   );
+
+  it("give rights by name only, and none on Secrets", () => {
+    const rules = objects.flatMap(({ kind, rules = [] }) => (kind.endsWith("Role") ? rules : []));
+    expect(rules.length).toBeGreaterThan(5);
+    for (const { apiGroups, resources, verbs } of rules) {
+      const words = [...apiGroups, ...resources, ...verbs];
+      expect(words.filter((word) => word.includes("*") || word.startsWith("secrets"))).toEqual([]);
+    }
+  });
 
   it("never run two sources of market data, not even during a roll-out", () => {
     const source = deployments.find((object) => object.metadata.name === "market-data");

@@ -4,6 +4,7 @@ import { App, Chart, Yaml } from "cdk8s";
 import { ConfigMap } from "cdk8s-plus-28";
 import { parse } from "yaml";
 import { definition, KINDS } from "#operators/model-deployment/api/crd.ts";
+import { addOperatorRights } from "./rights.ts";
 import { addService } from "./service.ts";
 import { type Values, valuesSchema } from "./values.ts";
 
@@ -74,6 +75,18 @@ export function renderCluster(values: Values): Map<string, string> {
       },
     }),
   );
+  chart("operator", (scope) => {
+    addService(scope, {
+      ...common(scope),
+      ...small,
+      name: "operator",
+      image: images.operator,
+      replicas: values.operator.replicas,
+      usesApi: true,
+      env: { TOPIC_REPLICAS: String(values.operator.topicReplicas) },
+    });
+    addOperatorRights(scope, values.namespace);
+  });
   files.set("crds.yaml", Yaml.stringify(...KINDS.map(definition)));
   return files;
 }

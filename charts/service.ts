@@ -24,6 +24,8 @@ export interface ServiceProps {
   /** Stops the old pod before the new one starts: for a service of which there may be only one. */
   readonly single?: boolean;
   readonly env: Readonly<Record<string, string>>;
+  /** For what talks to the API server: the account's token, and its own name in POD_NAME and POD_NAMESPACE. */
+  readonly usesApi?: boolean;
   readonly endpoints: IConfigMap;
   readonly logLevel: string;
   readonly cpuMillis: { readonly request: number; readonly limit: number };
@@ -39,7 +41,7 @@ export function addService(scope: Construct, props: ServiceProps): Deployment {
   const labels = { "app.kubernetes.io/name": props.name, "app.kubernetes.io/part-of": "baton" };
   const account = new ServiceAccount(scope, `${props.name}-account`, {
     metadata: { name: props.name, labels },
-    automountToken: false,
+    automountToken: props.usesApi ?? false,
   });
   const deployment = new Deployment(scope, props.name, {
     metadata: { name: props.name, labels },
@@ -55,7 +57,7 @@ export function addService(scope: Construct, props: ServiceProps): Deployment {
     strategy: props.single ? DeploymentStrategy.recreate() : DeploymentStrategy.rollingUpdate(),
     // The library's own types do not agree with each other under exactOptionalPropertyTypes.
     serviceAccount: account as IServiceAccount,
-    automountServiceAccountToken: false,
+    automountServiceAccountToken: props.usesApi ?? false,
     select: false,
     terminationGracePeriod: Duration.seconds(30),
     securityContext: { ensureNonRoot: true, user: USER, group: USER, fsGroup: USER },
@@ -71,6 +73,12 @@ export function addService(scope: Construct, props: ServiceProps): Deployment {
           HTTP_HOST: EnvValue.fromFieldRef(EnvFieldPaths.POD_IP),
           HTTP_PORT: EnvValue.fromValue(String(HTTP_PORT)),
           LOG_LEVEL: EnvValue.fromValue(props.logLevel),
+          ...(props.usesApi
+            ? {
+                POD_NAME: EnvValue.fromFieldRef(EnvFieldPaths.POD_NAME),
+                POD_NAMESPACE: EnvValue.fromFieldRef(EnvFieldPaths.POD_NAMESPACE),
+              }
+            : {}),
           ...Object.fromEntries(
             Object.entries(props.env).map(([key, value]) => [key, EnvValue.fromValue(value)]),
           ),

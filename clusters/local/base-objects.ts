@@ -12,7 +12,7 @@ import type { ClusterState } from "./state.ts";
 const RETRY_MS = 100;
 const TIMEOUT_MS = 60_000;
 export const NAMESPACE = "baton";
-/** ConfigMap with the addresses of Kafka and Redis; on other clusters it is part of the rendered manifests. */
+/** ConfigMap with the addresses of Kafka, Redis and Prometheus; on other clusters it is part of the rendered manifests. */
 export const ENDPOINTS = "baton-endpoints";
 
 /** What the cluster itself brings: the namespace, and where Kafka and Redis are. */
@@ -30,6 +30,7 @@ export function baseObjects(cluster: ClusterState): KubernetesObject[] {
       data: {
         KAFKA_BROKERS: `127.0.0.1:${cluster.ports.kafka}`,
         REDIS_URL: `redis://127.0.0.1:${cluster.ports.redis}`,
+        PROMETHEUS_URL: `http://127.0.0.1:${cluster.ports.prometheus}`,
       },
     } as KubernetesObject,
   ];

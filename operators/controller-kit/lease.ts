@@ -31,6 +31,8 @@ export interface ElectionOptions {
   readonly onElected: (epoch: number) => void;
   /** Called once, when it led and does no longer. */
   readonly onLost: () => void;
+  /** Called with each attempt that failed. */
+  readonly onError?: (error: unknown) => void;
 }
 
 /** What was last seen of a Lease, and when by the clock of who saw it. */
@@ -63,7 +65,13 @@ export class LeaderElection {
   #loop: Promise<void> | undefined;
 
   constructor(options: ElectionOptions) {
-    this.#options = { leaseMs: 15_000, renewDeadlineMs: 10_000, retryMs: 2_000, ...options };
+    this.#options = {
+      leaseMs: 15_000,
+      renewDeadlineMs: 10_000,
+      retryMs: 2_000,
+      onError: () => {},
+      ...options,
+    };
   }
 
   get leading(): boolean {
@@ -94,8 +102,9 @@ export class LeaderElection {
       );
       try {
         await this.#attempt();
-      } catch {
+      } catch (error) {
         // No answer, or somebody else was quicker: seen at the next attempt.
+        this.#options.onError(error);
       } finally {
         clearTimeout(guard);
       }

@@ -1,4 +1,7 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { parseAllDocuments } from "yaml";
 import { BAD, change, goodSpec, goodTemplate } from "#tests/support/model-deployments.ts";
 import { objectProblems, specProblems } from "./lint.ts";
 
@@ -14,6 +17,15 @@ describe("the offline check", () => {
     const problems = specProblems(bad.kind, spec);
     expect(problems.map(({ field }) => field).join(" ")).toContain(bad.field);
     if (bad.says !== undefined) expect(problems.map(({ message }) => message).join()).toContain(bad.says);
+  });
+
+  it("finds nothing wrong with the examples", () => {
+    const folder = join(import.meta.dirname, "../../../docs/examples");
+    const objects = readdirSync(folder).flatMap((file) =>
+      parseAllDocuments(readFileSync(join(folder, file), "utf8")).map((entry) => entry.toJS() as unknown),
+    );
+    expect(objects.length).toBeGreaterThan(1);
+    expect(objects.flatMap(objectProblems)).toEqual([]);
   });
 
   it("names an unknown field, and a condition that is no expression", () => {

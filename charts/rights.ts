@@ -1,0 +1,51 @@
+import { ApiObject, type Chart } from "cdk8s";
+
+// What the operator may do, and nothing else: no wildcards, nothing on Secrets.
+
+interface Rule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly verbs: readonly string[];
+}
+
+/** In every namespace that has a ModelDeployment. */
+const CLUSTER_RULES: readonly Rule[] = [
+  { apiGroups: ["baton.dev"], resources: ["modeldeployments"], verbs: ["get", "list", "watch"] },
+  { apiGroups: ["baton.dev"], resources: ["modeldeployments/status"], verbs: ["patch"] },
+  { apiGroups: ["baton.dev"], resources: ["analysistemplates", "instrumentsets"], verbs: ["get"] },
+  // An owner whose deletion its Deployments block has to be touchable.
+  { apiGroups: ["baton.dev"], resources: ["modeldeployments/finalizers"], verbs: ["update"] },
+  {
+    apiGroups: ["apps"],
+    resources: ["deployments"],
+    verbs: ["get", "list", "watch", "create", "patch", "delete"],
+  },
+  { apiGroups: [""], resources: ["pods"], verbs: ["list"] },
+  { apiGroups: [""], resources: ["events"], verbs: ["create", "patch"] },
+];
+
+/** In its own. */
+const OWN_RULES: readonly Rule[] = [
+  { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "update"] },
+];
+
+export function addOperatorRights(scope: Chart, namespace: string): void {
+  const api = "rbac.authorization.k8s.io";
+  const subjects = [{ kind: "ServiceAccount", name: "operator", namespace }];
+  const labels = { "app.kubernetes.io/name": "operator", "app.kubernetes.io/part-of": "baton" };
+  const add = (kind: string, id: string, body: object) => {
+    const name = "baton-operator";
+    const inside = kind.startsWith("Cluster") ? {} : { namespace };
+    new ApiObject(scope, id, {
+      apiVersion: `${api}/v1`,
+      kind,
+      metadata: { name, labels, ...inside },
+      ...body,
+    });
+  };
+  const roleRef = (kind: string) => ({ apiGroup: api, kind, name: "baton-operator" });
+  add("ClusterRole", "cluster-role", { rules: CLUSTER_RULES });
+  add("ClusterRoleBinding", "cluster-role-binding", { subjects, roleRef: roleRef("ClusterRole") });
+  add("Role", "role", { rules: OWN_RULES });
+  add("RoleBinding", "role-binding", { subjects, roleRef: roleRef("Role") });
+}
