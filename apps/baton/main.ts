@@ -1,8 +1,10 @@
 import { Command } from "commander";
+import { ApiError } from "#operators/controller-kit/errors.ts";
 import { BusError } from "#runtime/bus/errors.ts";
 import { HandoverError } from "#runtime/handover/errors.ts";
 import { assignmentsCommand } from "./assignments.ts";
 import { deadLettersCommand } from "./dead-letters.ts";
+import { deploymentCommands } from "./deployments.ts";
 import { haltCommands } from "./halt.ts";
 import { historyCommand } from "./history.ts";
 import { moveCommand } from "./move.ts";
@@ -18,6 +20,7 @@ for (const command of [
   historyCommand(),
   ...haltCommands(),
   deadLettersCommand(),
+  ...deploymentCommands(),
 ]) {
   program.addCommand(command);
 }
@@ -26,6 +29,7 @@ try {
   await program.parseAsync();
 } catch (error) {
   const coded = error instanceof BusError || error instanceof HandoverError;
-  console.error(coded ? `error ${error.code}: ${error.message}` : `error: ${(error as Error).message}`);
+  if (error instanceof ApiError) console.error(`error ${error.kind}: ${error.message}`);
+  else console.error(coded ? `error ${error.code}: ${error.message}` : `error: ${(error as Error).message}`);
   process.exitCode = 1;
 }

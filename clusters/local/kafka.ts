@@ -43,6 +43,8 @@ export function serverProperties(spec: BrokerSpec): string {
     "transaction.state.log.num.partitions": 4,
     "log.cleaner.dedupe.buffer.size": 8_388_608,
     "group.initial.rebalance.delay.ms": 0,
+    // Tests that kill members do not wait for the default's 6 s.
+    "group.min.session.timeout.ms": 1_000,
     // A transaction's offsets are written at once, not after the wait for others' that the default has.
     "group.coordinator.append.linger.ms": 0,
     // A killed broker is let back in after this, not after the default of 9 s.

@@ -20,8 +20,9 @@ const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
 const TOPIC = "md.crypto.main";
 const DEPLOYMENT = "d";
 const INSTRUMENTS = Array.from({ length: 20 }, (_, i) => `INS${i}USDT`);
-/** Longer than the session of a worker. */
-const BEYOND_SESSION_MS = 8_000;
+/** A worker's, and longer than it. */
+const SESSION_MS = 3_000;
+const BEYOND_SESSION_MS = 5_000;
 
 /** Nothing that is done to a hand-over takes so long. */
 const STUCK_MS = 90_000;
@@ -43,7 +44,13 @@ afterEach(async () => {
   await brokers.close();
 });
 
-const common = () => ({ KAFKA_BROKERS: brokers.addresses.join(), DEPLOYMENT, TOPIC, LOG_LEVEL: "info" });
+const common = () => ({
+  KAFKA_BROKERS: brokers.addresses.join(),
+  DEPLOYMENT,
+  TOPIC,
+  LOG_LEVEL: "info",
+  SESSION_TIMEOUT_MS: String(SESSION_MS),
+});
 
 /** Steps at which a conductor was stopped. */
 const conductorsMet = new Map<string, number>();
@@ -171,7 +178,7 @@ describe("hand-overs", () => {
     force: ["fenced-owner", "forced", ""],
   };
   const HANDOVERS = FULL ? 50 : kinds.length;
-  const MESSAGES = FULL ? 200_000 : 20_000;
+  const MESSAGES = FULL ? 200_000 : 10_000;
   const PER_SECOND = 500;
 
   it(`${HANDOVERS} of them under ${kinds.length - 1} kinds of faults: nothing lost, doubled, misplaced or out of order`, {

@@ -1,4 +1,8 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { baton } from "#tests/support/baton.ts";
 import { create } from "#tests/support/custom-resources.ts";
 import { PodBench } from "#tests/support/kubernetes.ts";
 import { BAD, change, goodSpec, goodTemplate } from "#tests/support/model-deployments.ts";
@@ -61,4 +65,24 @@ describe("the API server", () => {
       expect(refusal).toMatch(/unknown field/);
     }
   });
+});
+
+it("baton lint says the same of a file, without a cluster, and ends with 1 where something is wrong", async () => {
+  const example = join(import.meta.dirname, "../../docs/examples/momentum.yaml");
+  const good = await baton({}, "lint", example);
+  expect(good).toMatchObject({ code: 0 });
+  expect(good.output).toContain("nothing wrong");
+  const folder = await mkdtemp(join(tmpdir(), "lint-"));
+  const text = await readFile(example, "utf8");
+  await writeFile(
+    join(folder, "bad.yaml"),
+    text.replace("tier: high", "tier: huge").replace("all: true", "all: true, tier: low"),
+  );
+  const bad = await baton({}, "lint", join(folder, "bad.yaml"), "--json");
+  await rm(folder, { recursive: true });
+  expect(bad).toMatchObject({ code: 1 });
+  expect(bad.output).toContain("spec.instruments[0].tier");
+  const missing = await baton({}, "lint", join(folder, "bad.yaml"));
+  expect(missing).toMatchObject({ code: 1 });
+  expect(missing.output).toContain("no such file");
 });

@@ -1,19 +1,16 @@
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { KubeApi } from "#operators/controller-kit/api.ts";
-import {
-  COMMAND_ANNOTATION,
-  type CustomObject,
-  MODEL_DEPLOYMENTS,
-} from "#operators/model-deployment/adapters/cluster.ts";
+import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/cluster.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
-import type { Verb } from "#operators/model-deployment/core/observed.ts";
 import { Operator } from "#operators/model-deployment/operator.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
+import { baton as runBaton } from "#tests/support/baton.ts";
 import { create } from "#tests/support/custom-resources.ts";
 import { PodBench } from "#tests/support/kubernetes.ts";
 import { waitFor } from "#tests/support/wait.ts";
@@ -89,7 +86,7 @@ afterAll(async () => {
   await bus.close();
 });
 
-const specOf = (version: string) => ({
+const specOf = (version: string, pause = "3s") => ({
   model: {
     name: "echo",
     version,
@@ -112,7 +109,7 @@ const specOf = (version: string) => ({
     canary: {
       steps: [
         { setInstruments: { symbols: ["BTCUSDT"] } },
-        { pause: { duration: "3s" } },
+        { pause: { duration: pause } },
         { setInstruments: { tier: "low" } },
         { setInstruments: { all: true } },
       ],
@@ -140,15 +137,12 @@ const until = async (what: string, check: (status: ModelDeploymentStatus) => unk
     throw new Error(`${(error as Error).message}; status is ${JSON.stringify(last)}`);
   });
 };
-const release = (version: string) =>
-  api.merge(MODEL_DEPLOYMENTS, bench.namespace, NAME, { spec: { model: specOf(version).model } });
-const tell = async (verb: Verb) => {
-  const revision = (await read()).status?.candidate?.revision ?? "";
-  const command = JSON.stringify({ id: randomUUID(), verb, revision });
-  await api.merge(MODEL_DEPLOYMENTS, bench.namespace, NAME, {
-    metadata: { annotations: { [COMMAND_ANNOTATION]: command } },
-  });
+const release = (version: string, pause?: string) => {
+  const { model, strategy } = specOf(version, pause);
+  return api.merge(MODEL_DEPLOYMENTS, bench.namespace, NAME, { spec: { model, strategy } });
 };
+const baton = (...args: readonly string[]) =>
+  runBaton({ KUBECONFIG: join(cluster.folder, "pki", "admin.kubeconfig") }, ...args, "-n", bench.namespace);
 /** BTCUSDT has been handed over, and the pause has begun. */
 const atFirst = ({ weight, currentStepIndex, phase }: ModelDeploymentStatus) =>
   weight === 25 && currentStepIndex === 1 && phase === "Paused";
@@ -226,19 +220,27 @@ describe("the operator", { timeout: 120_000 }, () => {
   });
 
   it("obeys pause, resume and abort", async () => {
-    await release("5.0.0");
+    await release("5.0.0", "60s");
     await until("BTCUSDT at the candidate", atFirst);
-    await tell("pause");
-    await until("the answer", ({ lastVerb }) => lastVerb?.verb === "pause");
-    await sleep(4_000);
-    expect((await read()).status).toMatchObject({ phase: "Paused", currentStepIndex: 1 });
-    await tell("abort");
+    expect(await baton("pause", NAME)).toMatchObject({ code: 0 });
+    const paused = await until("the hold", ({ message }) => message?.includes("paused by a person"));
+    expect(paused).toMatchObject({ phase: "Paused", currentStepIndex: 1 });
+    const shown = await baton("get", NAME);
+    expect(shown.output).toMatch(/candidate +r-\w+ +5\.0\.0 +1\/1 +BTCUSDT \(25 %\)/);
+    expect(shown.output).toContain("background/errors/rate  Running");
+    const aborted = await baton("abort", NAME);
+    expect(aborted).toMatchObject({ code: 0 });
+    expect(aborted.output).toMatch(/abort r-\w+: done/);
     const status = await until(
       "everything back",
       ({ candidate, assignments }) => candidate === undefined && assignments?.length === 1,
     );
     expect(status.history?.[0]).toMatchObject({ completionStatus: "Aborted", version: "5.0.0" });
     expect(status.stable?.version).toBe("4.0.0");
+    const late = await baton("pause", NAME, "--json");
+    expect(late).toMatchObject({ code: 1 });
+    expect(late.output).toContain("refused: nothing is being released");
+    expect(await baton("get", "nobody")).toMatchObject({ code: 1 });
   });
 
   it("lost, doubled and misplaced nothing on the way", async () => {
@@ -252,6 +254,8 @@ describe("the operator", { timeout: 120_000 }, () => {
     });
     const { violations, counts } = await verifyHistory(bus, NAME);
     expect(violations).toEqual([]);
-    expect(counts).toMatchObject({ inputs: sent, live: sent, pending: 0 });
+    expect(counts).toMatchObject({ inputs: sent, pending: 0 });
+    // Until the first revision had been given everything nobody decided.
+    expect(counts.live + counts.unowned).toBe(sent);
   });
 });

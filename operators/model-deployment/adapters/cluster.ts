@@ -2,7 +2,7 @@ import * as z from "zod";
 import type { KubeApi, KubeObject, Resource } from "#operators/controller-kit/api.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
 import { type AnalysisTemplateSpec, analysisTemplateSpec } from "../api/analysis.ts";
-import { GROUP, VERSION } from "../api/crd.ts";
+import { COMMAND_ANNOTATION, GROUP, VERSION } from "../api/crd.ts";
 import { specProblems } from "../api/lint.ts";
 import {
   type Instrument,
@@ -11,7 +11,7 @@ import {
   modelDeploymentSpec,
 } from "../api/model-deployment.ts";
 import { type ModelDeploymentStatus, modelDeploymentStatus } from "../api/status.ts";
-import { type Command, type Effect, type RevisionView, VERBS } from "../core/observed.ts";
+import { type Command, type Effect, type Observed, type RevisionView, VERBS } from "../core/observed.ts";
 import {
   ANNOTATIONS,
   DEPLOYMENTS,
@@ -34,8 +34,6 @@ const TEMPLATES = resource("AnalysisTemplate", "analysistemplates");
 const SETS = resource("InstrumentSet", "instrumentsets");
 const PODS: Resource = { group: "", version: "v1", plural: "pods", kind: "Pod" };
 
-export const COMMAND_ANNOTATION = "baton.dev/command";
-
 export interface CustomObject extends KubeObject {
   readonly spec: unknown;
   readonly status?: unknown;
@@ -46,15 +44,11 @@ interface Pod extends KubeObject {
 }
 
 /** A ModelDeployment and what belongs to it. */
-export interface Seen {
+export interface Seen extends Pick<Observed, "invalid" | "instruments" | "templates" | "revisions"> {
   readonly object: CustomObject;
   readonly spec: ModelDeploymentSpec;
   readonly status: ModelDeploymentStatus;
   readonly command: Command | undefined;
-  readonly invalid: string | undefined;
-  readonly instruments: readonly Instrument[];
-  readonly templates: ReadonlyMap<string, AnalysisTemplateSpec>;
-  readonly revisions: readonly RevisionView[];
 }
 
 const commandSchema = z.object({

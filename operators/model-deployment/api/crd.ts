@@ -7,6 +7,8 @@ import { modelDeploymentStatus } from "./status.ts";
 
 export const GROUP = "baton.dev";
 export const VERSION = "v1alpha1";
+/** What a person asks for, as JSON: id, verb, and the revision that is meant. */
+export const COMMAND_ANNOTATION = "baton.dev/command";
 
 interface Column {
   readonly name: string;

@@ -311,6 +311,29 @@ describe("commands", () => {
     world.status = { ...world.status, pausedAt: undefined };
     world.settle();
     expect(world.status.pausedAt).toBeUndefined();
+    world.tell("retry");
+    world.settle();
+    expect(world.status.lastVerb?.result).toContain("was not rolled back");
+  });
+
+  it("nothing but abort changes what has been decided, and without a release there is nothing to command", () => {
+    const { world } = releasing(withAnalysis);
+    world.templates.set("errors", errors());
+    world.settle();
+    world.measure = () => ({ value: 1 });
+    world.now += 1_000;
+    world.pass();
+    world.pass();
+    expect(world.status.decision?.kind).toBe("Rollback");
+    world.tell("promote-full");
+    world.pass(true);
+    expect(world.status.lastVerb?.result).toBe("refused: it goes back already");
+    expect(world.status.decision?.kind).toBe("Rollback");
+    world.settle();
+    world.tell("pause", "r-any");
+    world.settle();
+    expect(world.status.lastVerb?.result).toBe("refused: nothing is being released");
+    expect(world.status.pausedAt).toBeUndefined();
   });
 });
 

@@ -5,6 +5,7 @@ import { phaseAndConditions } from "./phase.ts";
 import { advance, type Hold } from "./release.ts";
 import { revisionOf } from "./revision.ts";
 import { ownsEverything, REST, stepsOf, weightOf } from "./steps.ts";
+import { obey } from "./verbs.ts";
 
 // The operator's whole decision: from what one pass sees to what it writes and does.
 
@@ -36,7 +37,7 @@ function decide(observed: Observed): Pass {
   // The stable revision goes on, whatever is wrong with what is asked for.
   if (invalid !== undefined && object.status.decision === undefined)
     return { ...idle, status: object.status };
-  const commanded = obey(observed, object.status);
+  const commanded = obey(object.command, object.status, observed.now);
   const { status } = commanded;
   const events = [...commanded.events];
   const desired = revisionOf(object.spec);
@@ -55,71 +56,6 @@ function decide(observed: Observed): Pass {
   }
   if (candidate === undefined) return withEvents(events, settled(observed, status, desired));
   return withEvents(events, release(observed, status, candidate, status.stable.revision));
-}
-
-/** A command is obeyed once, and says what became of it. */
-function obey(
-  { now, object }: Observed,
-  status: Status,
-): { readonly status: Status; readonly events: readonly Note[]; readonly decision?: Omit<Decision, "at"> } {
-  const { command } = object;
-  if (command === undefined || command.id === status.lastVerb?.id) return { status, events: [] };
-  const { verb, id } = command;
-  const meant = status.candidate?.revision ?? (status.condemned ?? []).at(-1);
-  const done = (result: string, change: Partial<Status> = {}): Status => ({
-    ...status,
-    ...change,
-    lastVerb: { id, verb, result, at: time(now) },
-  });
-  const note = (result: string): Note[] => [
-    { type: "Normal", reason: "Command", message: `${verb}: ${result}` },
-  ];
-  if (command.revision !== meant) {
-    const result = `refused: it means ${command.revision}, and ${meant ?? "nothing"} is being released`;
-    return { status: done(result), events: note(result) };
-  }
-  const candidate = status.candidate?.revision;
-  switch (verb) {
-    case "abort": {
-      if (candidate === undefined) return { status: done("refused: nothing is being released"), events: [] };
-      // Abort beats everything: also a promotion that has been decided.
-      const decision = {
-        kind: "Abort",
-        revision: candidate,
-        reason: "Aborted",
-        message: "a person has aborted it",
-      } as const;
-      const beaten = status.decision?.kind === "Promote" ? { decision: undefined } : {};
-      return { status: without(done("done", beaten), Object.keys(beaten)), events: note("done"), decision };
-    }
-    case "pause":
-      return { status: done("done", { pausedAt: time(now) }), events: note("done") };
-    case "resume":
-      return { status: without(done("done"), ["pausedAt"]), events: note("done") };
-    case "promote": {
-      if (candidate === undefined) return { status: done("refused: nothing is being released"), events: [] };
-      const index = (status.currentStepIndex ?? 0) + 1;
-      const change = { currentStepIndex: index, stepStartedAt: time(now), progressedAt: time(now) };
-      return {
-        status: without(done("done: one step on", change), ["pausedAt"]),
-        events: note("one step on"),
-      };
-    }
-    case "promote-full": {
-      if (candidate === undefined) return { status: done("refused: nothing is being released"), events: [] };
-      const decision = {
-        kind: "Promote",
-        revision: candidate,
-        reason: "FullPromotion",
-        message: "a person has promoted it",
-      } as const;
-      return { status: without(done("done"), ["pausedAt"]), events: note("done"), decision };
-    }
-    case "retry": {
-      const condemned = (status.condemned ?? []).filter((revision) => revision !== command.revision);
-      return { status: done("done", { condemned }), events: note("done") };
-    }
-  }
 }
 
 /** Writes down what a release has come to. It is acted on from the next pass on: what is written cannot be forgotten. */
