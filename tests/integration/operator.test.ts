@@ -196,11 +196,14 @@ describe("the operator", { timeout: 120_000 }, () => {
     expect(status).toMatchObject({ stable: { version: "2.0.0" } });
     expect(ownersOf(status)).toEqual([status.stable?.revision]);
     await until("Degraded", ({ phase }) => phase === "Degraded");
-    const { items } = await bench.core.listNamespacedEvent({ namespace: bench.namespace });
-    const reasons = items
-      .filter(({ involvedObject }) => involvedObject.name === NAME)
-      .map(({ reason }) => reason);
-    expect(reasons).toEqual(expect.arrayContaining(["Started", "Promoted", "AnalysisFailed", "RolledBack"]));
+    // An event follows what it is about.
+    await waitFor("the events", async () => {
+      const { items } = await bench.core.listNamespacedEvent({ namespace: bench.namespace });
+      const own = items
+        .filter(({ involvedObject }) => involvedObject.name === NAME)
+        .map(({ reason }) => reason);
+      return ["Started", "Promoted", "AnalysisFailed", "RolledBack"].every((reason) => own.includes(reason));
+    });
   });
 
   it("goes on where another operator has left off, and writes nothing once it is settled", async () => {
