@@ -118,16 +118,24 @@ export class KafkaAdmin implements Admin {
   }
 
   /**
-   * kafkajs answers for the partitions that it knew up to five minutes ago, others are left out without a word. Where one
-   * is missing a new client asks.
+   * kafkajs answers for the partitions that it knew up to five minutes ago, others are left out without a word; where it
+   * knew none, as of a topic that has just been made, it trips. Where one is missing a new client asks.
    */
   async #ofEvery<T>(topic: string, request: (client: KafkaJsAdmin) => Promise<T[]>): Promise<T[]> {
     const count = await this.partitions(topic);
+    const deadline = Date.now() + RETRY_MS;
     for (;;) {
       const client = this.#client;
-      const entries = await this.#try(() => request(client));
+      const entries = await this.#try(() => request(client)).catch((error: unknown) => {
+        if (error instanceof BusError && error.cause instanceof TypeError) return [];
+        throw error;
+      });
       if (entries.length >= count) return entries;
+      if (Date.now() > deadline) {
+        throw new BusError("ADMIN_FAILED", `${topic}: ${entries.length} of ${count} partitions answered`);
+      }
       await this.#replace(client);
+      await sleep(250);
     }
   }
 
