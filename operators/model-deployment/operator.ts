@@ -153,7 +153,11 @@ export class Operator {
     // First what was decided, then what follows from it: whoever comes after a crash reads the decision.
     if (!isDeepStrictEqual(plain(status), plain(seen.status)))
       await this.#cluster.writeStatus(seen.object, status);
-    if (this.#results.get(key) === results) this.#results.delete(key);
+    // What came in meanwhile is for the next pass; what this one has seen must not count twice.
+    this.#results.set(
+      key,
+      (this.#results.get(key) ?? []).filter((result) => !results.includes(result)),
+    );
     for (const effect of effects) await this.#do(key, seen, stream, effect);
     for (const note of events) {
       log.info({ key, reason: note.reason }, note.message);
@@ -189,7 +193,6 @@ export class Operator {
     };
     void measure(effect, context).then((result) => {
       this.#measuring.delete(id);
-      // A new list: a pass takes what it has seen, and only that.
       this.#results.set(key, [...(this.#results.get(key) ?? []), result].slice(-MAX_RESULTS));
       this.#queue.add(key);
     });
