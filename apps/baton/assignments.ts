@@ -2,7 +2,15 @@ import { Command } from "commander";
 import { debtorOf } from "#runtime/handover/conduct.ts";
 import { LedgerFollower } from "#runtime/handover/ledger.ts";
 import { type LedgerState, type PartitionState, placeOf } from "#runtime/handover/rules.ts";
-import { type Common, chooseDeployment, columns, common, stopSignal, withBus } from "./common.ts";
+import {
+  type Common,
+  chooseDeployment,
+  columns,
+  common,
+  instrumentName,
+  stopSignal,
+  withBus,
+} from "./common.ts";
 
 /** One instrument (or all others) in one partition. */
 interface Assignment {
@@ -101,7 +109,7 @@ function draw(
   open: readonly OpenMove[],
 ): string {
   const rows = assignments.map(({ instrument, partition, revision, epoch, since, until }) => [
-    instrument === "*" ? "all others" : instrument,
+    instrumentName(instrument),
     partition,
     revision,
     String(epoch),

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { REST } from "#runtime/contracts/ledger.ts";
 
 /** An error of use: said without a stack, exit code 1. */
 export class UsageError extends Error {}
@@ -55,6 +56,11 @@ export function stopSignal(): AbortSignal {
   const controller = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => controller.abort());
   return controller.signal;
+}
+
+/** An instrument for people. */
+export function instrumentName(key: string): string {
+  return key === REST ? "all others" : key;
 }
 
 /** Columns of text, each as wide as its widest entry. */

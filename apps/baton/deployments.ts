@@ -3,21 +3,16 @@ import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
 import { parseAllDocuments } from "yaml";
-import { KubeApi, type KubeObject, type Resource } from "#operators/controller-kit/api.ts";
+import { KubeApi, type KubeObject } from "#operators/controller-kit/api.ts";
 import { loadKubeConfig } from "#operators/controller-kit/kubeconfig.ts";
-import { COMMAND_ANNOTATION, GROUP, VERSION } from "#operators/model-deployment/api/crd.ts";
+import { COMMAND_ANNOTATION, resourceOf } from "#operators/model-deployment/api/crd.ts";
 import { objectProblems } from "#operators/model-deployment/api/lint.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
-import { columns, stopSignal, UsageError } from "./common.ts";
+import { columns, instrumentName, stopSignal, UsageError } from "./common.ts";
 
 // Commands about ModelDeployments, through the API server.
 
-const RESOURCE: Resource = {
-  group: GROUP,
-  version: VERSION,
-  plural: "modeldeployments",
-  kind: "ModelDeployment",
-};
+const RESOURCE = resourceOf("ModelDeployment");
 const ANSWER_MS = 30_000;
 const WATCH_MS = 1_000;
 
@@ -163,7 +158,7 @@ export function draw({ metadata, status = {} }: ModelDeployment): string {
   const line = (role: string, entry: typeof stable, more = "") => {
     if (entry === undefined) return [];
     const owns = assignments.find(({ revision }) => revision === entry.revision)?.instruments ?? [];
-    const what = owns.map((name) => (name === "*" ? "all others" : name)).join(", ") || "shadow";
+    const what = owns.map(instrumentName).join(", ") || "shadow";
     return [[role, entry.revision, entry.version, `${entry.available}/${entry.replicas}`, `${what}${more}`]];
   };
   const share = status.weight === undefined ? "" : ` (${status.weight} %)`;

@@ -4,7 +4,16 @@ import { Conductor, type ConductorEvent } from "#runtime/handover/conductor.ts";
 import { HandoverError } from "#runtime/handover/errors.ts";
 import { LedgerFollower } from "#runtime/handover/ledger.ts";
 import { type LedgerState, type Place, placeKey, placeOf } from "#runtime/handover/rules.ts";
-import { type Common, chooseDeployment, columns, common, stopSignal, UsageError, withBus } from "./common.ts";
+import {
+  type Common,
+  chooseDeployment,
+  columns,
+  common,
+  instrumentName,
+  stopSignal,
+  UsageError,
+  withBus,
+} from "./common.ts";
 
 interface Options extends Common {
   readonly to: string;
@@ -154,7 +163,7 @@ function say(event: ConductorEvent): void {
 }
 
 function names(instruments: readonly string[]): string {
-  return instruments.map((name) => (name === "*" ? "all others" : name)).join(",");
+  return instruments.map(instrumentName).join(",");
 }
 
 function draw(pauses: readonly Pause[]): string {

@@ -2,8 +2,8 @@ import * as z from "zod";
 import type { KubeApi, KubeObject, Resource } from "#operators/controller-kit/api.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
 import { type AnalysisTemplateSpec, analysisTemplateSpec } from "../api/analysis.ts";
-import { COMMAND_ANNOTATION, GROUP, VERSION } from "../api/crd.ts";
-import { specProblems } from "../api/lint.ts";
+import { COMMAND_ANNOTATION, resourceOf } from "../api/crd.ts";
+import { ruleProblems } from "../api/lint.ts";
 import {
   type Instrument,
   instrumentSetSpec,
@@ -23,15 +23,9 @@ import {
 
 // What a pass sees of the API server, read live, and what it writes there.
 
-const resource = (kind: string, plural: string): Resource => ({
-  group: GROUP,
-  version: VERSION,
-  plural,
-  kind,
-});
-export const MODEL_DEPLOYMENTS = resource("ModelDeployment", "modeldeployments");
-const TEMPLATES = resource("AnalysisTemplate", "analysistemplates");
-const SETS = resource("InstrumentSet", "instrumentsets");
+export const MODEL_DEPLOYMENTS = resourceOf("ModelDeployment");
+const TEMPLATES = resourceOf("AnalysisTemplate");
+const SETS = resourceOf("InstrumentSet");
 const PODS: Resource = { group: "", version: "v1", plural: "pods", kind: "Pod" };
 
 export interface CustomObject extends KubeObject {
@@ -76,7 +70,7 @@ export class Cluster {
     const spec = parsed.data;
     const status = modelDeploymentStatus.safeParse(object.status ?? {});
     if (!status.success) throw new ApiError("Invalid", 0, `status: ${status.error.issues[0]?.message ?? ""}`);
-    const problems = specProblems("ModelDeployment", object.spec).map(
+    const problems = ruleProblems("ModelDeployment", spec).map(
       ({ field, message }) => `${field}: ${message}`,
     );
     const [templates, instruments, revisions] = await Promise.all([

@@ -27,6 +27,8 @@ const USER = 10_001;
 export interface Deployment extends KubeObject {
   readonly spec: {
     readonly replicas?: number;
+    readonly minReadySeconds?: number;
+    readonly revisionHistoryLimit?: number;
     readonly selector: object;
     readonly template: { readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> } };
   };
@@ -109,7 +111,8 @@ export function deploymentOf(owner: KubeObject, spec: ModelDeploymentSpec, repli
     },
     spec: {
       replicas,
-      ...{ minReadySeconds: spec.minReadySeconds, revisionHistoryLimit: 0 },
+      minReadySeconds: spec.minReadySeconds,
+      revisionHistoryLimit: 0,
       selector: { matchLabels: own },
       template,
     },

@@ -2,7 +2,7 @@ import type { Bus } from "#runtime/bus/port.ts";
 import { DEADLINES } from "#runtime/handover/conduct.ts";
 import { Conductor, type ConductorEvent } from "#runtime/handover/conductor.ts";
 import { ensureDeploymentTopics } from "#runtime/handover/ledger.ts";
-import { type LedgerState, type Place, partitionState } from "#runtime/handover/rules.ts";
+import { holdingOf, type LedgerState, type Place, partitionState } from "#runtime/handover/rules.ts";
 import type { StreamView } from "../core/observed.ts";
 
 // The ledgers: who decides on what, and hand-overs on their way.
@@ -171,11 +171,11 @@ export function ownersOf(
   places: readonly Place[],
 ): ReadonlyMap<string, string | undefined> {
   const owners = new Map<string, string | undefined>();
-  const partitions = places.map((place) => partitionState(state, place).holdings);
-  const keys = new Set(partitions.flatMap((holdings) => [...holdings.keys()]));
+  const partitions = places.map((place) => partitionState(state, place));
+  const keys = new Set(partitions.flatMap(({ holdings }) => [...holdings.keys()]));
   for (const key of keys) {
-    const found = partitions.map((holdings) => {
-      const holding = holdings.get(key) ?? holdings.get("*");
+    const found = partitions.map((partition) => {
+      const holding = holdingOf(partition, key);
       return holding?.to === undefined ? holding?.revision : undefined;
     });
     const [first, ...others] = found;

@@ -16,9 +16,17 @@ const conditions = new Environment({ limits: LIMITS })
   .registerVariable("baseline", "double")
   .registerFunction("isNaN(double): bool", (value: number) => Number.isNaN(value));
 
+/** The rules are those of our schemas: a fixed number, each used in every pass. */
+const parsedRules = new Map<string, ReturnType<typeof rules.parse>>();
+
 /** Whether a rule holds of a value. Throws where it cannot be evaluated. */
 export function ruleHolds(rule: string, self: unknown): boolean {
-  return rules.evaluate(rule, { self }) === true;
+  let parsed = parsedRules.get(rule);
+  if (parsed === undefined) {
+    parsed = rules.parse(rule);
+    parsedRules.set(rule, parsed);
+  }
+  return parsed({ self }) === true;
 }
 
 /** Whether a metric's condition holds. Throws where it is no expression over `result` and `baseline`. */

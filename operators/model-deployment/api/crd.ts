@@ -1,4 +1,5 @@
 import * as z from "zod";
+import type { Resource } from "#operators/controller-kit/api.ts";
 import { analysisTemplateSpec } from "./analysis.ts";
 import { instrumentSetSpec, modelDeploymentSpec } from "./model-deployment.ts";
 import { modelDeploymentStatus } from "./status.ts";
@@ -68,6 +69,13 @@ export const KINDS: readonly Kind[] = [
     columns: [{ name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp" }],
   },
 ];
+
+/** Where the objects of a kind live. */
+export function resourceOf(kind: string): Resource {
+  const known = KINDS.find((entry) => entry.kind === kind);
+  if (known === undefined) throw new Error(`${kind} is no kind of ours`);
+  return { group: GROUP, version: VERSION, plural: known.plural, kind };
+}
 
 type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 type Schema = { [key: string]: Json };

@@ -26,17 +26,22 @@ const schemas = new Map(KINDS.map((kind) => [kind.kind, structural(kind.spec) as
 /** The problems of a spec of a kind; none when the API server would take it. */
 export function specProblems(kind: string, spec: unknown): readonly Problem[] {
   const known = KINDS.find((entry) => entry.kind === kind);
-  const schema = schemas.get(kind);
-  if (known === undefined || schema === undefined) {
+  if (known === undefined) {
     return [{ field: "kind", message: `${kind} is none of ${KINDS.map((entry) => entry.kind).join(", ")}` }];
   }
   const parsed = known.spec.safeParse(spec);
   if (!parsed.success) return parsed.error.issues.map((issue) => schemaProblem(issue));
-  const problems: Problem[] = [];
-  checkRules(schema, parsed.data, "spec", problems);
+  const problems = [...ruleProblems(kind, parsed.data)];
   if (problems.length === 0 && kind === "AnalysisTemplate") {
     problems.push(...conditionProblems(parsed.data as z.output<typeof analysisTemplateSpec>));
   }
+  return problems;
+}
+
+/** The rules that a spec breaks which its schema has accepted. */
+export function ruleProblems(kind: string, spec: unknown): readonly Problem[] {
+  const problems: Problem[] = [];
+  checkRules(schemas.get(kind) ?? {}, spec, "spec", problems);
   return problems;
 }
 

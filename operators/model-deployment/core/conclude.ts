@@ -1,7 +1,8 @@
+import { REST } from "#runtime/contracts/ledger.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect, Observed } from "./observed.ts";
 import type { Hold } from "./release.ts";
-import { ownsAny, ownsEverything, REST } from "./steps.ts";
+import { ownsAny, ownsEverything } from "./steps.ts";
 
 // What a decision asks for, until it is done. Going back takes no steps.
 

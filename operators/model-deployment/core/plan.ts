@@ -1,10 +1,12 @@
+import { REST } from "#runtime/contracts/ledger.ts";
+import type { CanaryStep } from "../api/model-deployment.ts";
 import type { Decision, HistoryEntry, ModelDeploymentStatus } from "../api/status.ts";
 import { type Concluded, conclude } from "./conclude.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
 import { phaseAndConditions } from "./phase.ts";
 import { advance, type Hold } from "./release.ts";
 import { revisionOf } from "./revision.ts";
-import { ownsEverything, REST, stepsOf, weightOf } from "./steps.ts";
+import { ownsEverything, stepsOf, weightAt, weightOf } from "./steps.ts";
 import { obey } from "./verbs.ts";
 
 // The operator's whole decision: from what one pass sees to what it writes and does.
@@ -37,25 +39,23 @@ function decide(observed: Observed): Pass {
   // The stable revision goes on, whatever is wrong with what is asked for.
   if (invalid !== undefined && object.status.decision === undefined)
     return { ...idle, status: object.status };
-  const commanded = obey(object.command, object.status, observed.now);
-  const { status } = commanded;
-  const events = [...commanded.events];
-  const desired = revisionOf(object.spec);
-  if (status.decision !== undefined) return withEvents(events, act(observed, status, status.decision));
-  if (commanded.decision !== undefined)
-    return withEvents(events, decided(observed, status, commanded.decision));
-  if (status.stable === undefined) return withEvents(events, first(observed, status, desired));
+  const { status, events, decision } = obey(object.command, object.status, observed.now);
+  const pass = goOn(observed, status, decision);
+  return { ...pass, events: [...events, ...pass.events] };
+}
+
+/** What follows from the status, and from what a command has decided. */
+function goOn(observed: Observed, status: Status, commanded: Omit<Decision, "at"> | undefined): Pass {
+  const { stable } = status;
+  const desired = revisionOf(observed.object.spec);
+  if (status.decision !== undefined) return act(observed, status, status.decision);
+  if (commanded !== undefined) return decided(observed, status, commanded);
+  if (stable === undefined) return first(observed, status, desired);
   const candidate = status.candidate?.revision;
-  if (candidate !== undefined && candidate !== desired) {
-    const message =
-      desired === status.stable.revision ? "the spec has gone back" : "a newer release has come";
-    return withEvents(
-      events,
-      decided(observed, status, { kind: "Supersede", revision: candidate, reason: "NewSpec", message }),
-    );
-  }
-  if (candidate === undefined) return withEvents(events, settled(observed, status, desired));
-  return withEvents(events, release(observed, status, candidate, status.stable.revision));
+  if (candidate === undefined) return settled(observed, status, desired);
+  if (candidate === desired) return release(observed, status, candidate, stable.revision);
+  const message = desired === stable.revision ? "the spec has gone back" : "a newer release has come";
+  return decided(observed, status, { kind: "Supersede", revision: candidate, reason: "NewSpec", message });
 }
 
 /** Writes down what a release has come to. It is acted on from the next pass on: what is written cannot be forgotten. */
@@ -195,7 +195,7 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
   };
   const { effects, due, holds } = progress;
   if (progress.decision !== undefined) return decided(observed, next, progress.decision);
-  const stableScale = stableReplicas(observed, progress.index);
+  const stableScale = stableReplicas(observed, steps, progress.index);
   const stableView = observed.revisions.find(({ revision }) => revision === stable);
   const scale: Effect[] =
     stableView?.replicas === stableScale
@@ -205,14 +205,11 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
 }
 
 /** Without a stream the weight is in the numbers of replicas; with one stable computes everything all the while. */
-function stableReplicas({ object, stream, instruments }: Observed, index: number): number {
-  const { spec } = object;
-  if (stream !== undefined) return spec.replicas;
-  const weight =
-    stepsOf(spec, instruments)
-      .slice(0, index)
-      .findLast(({ setWeight }) => setWeight !== undefined)?.setWeight ?? 0;
-  return Math.max(1, spec.replicas - Math.floor((spec.replicas * weight) / 100));
+function stableReplicas({ object, stream }: Observed, steps: readonly CanaryStep[], index: number): number {
+  const { replicas } = object.spec;
+  if (stream !== undefined) return replicas;
+  // The steps that are done: stable shrinks when the candidate has grown.
+  return Math.max(1, replicas - Math.floor((replicas * (weightAt(steps, index - 1) ?? 0)) / 100));
 }
 
 function act(observed: Observed, status: Status, decision: Decision): Pass {
@@ -367,10 +364,6 @@ function historyEntry(
 /** The newest first. */
 function addHistory({ object }: Observed, status: Status, entry: HistoryEntry): HistoryEntry[] {
   return [entry, ...(status.history ?? [])].slice(0, Math.max(1, object.spec.revisionHistoryLimit));
-}
-
-function withEvents(events: readonly Note[], pass: Pass): Pass {
-  return { ...pass, events: [...events, ...pass.events] };
 }
 
 function without(status: Status, names: readonly string[]): Status {

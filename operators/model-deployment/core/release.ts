@@ -1,10 +1,11 @@
+import { REST } from "#runtime/contracts/ledger.ts";
 import type { Metric } from "../api/analysis.ts";
 import { milliseconds } from "../api/kit.ts";
 import type { CanaryStep, ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, MetricStatus } from "../api/status.ts";
 import { type ActiveMetric, activeMetrics, addMeasurement, dueAt, judge, startMetric } from "./analysis.ts";
 import type { Effect, Observed, RevisionView } from "./observed.ts";
-import { instrumentsAt, ownsAll, REST } from "./steps.ts";
+import { instrumentsAt, ownsAll, weightAt } from "./steps.ts";
 
 // One pass over a release that nothing has been decided about yet: where it stands, what it waits for, whether it ends.
 
@@ -60,12 +61,13 @@ export function candidateReplicas(
   full: number,
   stream: boolean,
 ): number {
-  const before = steps.slice(0, index + 1);
-  const scale = before.findLast(({ setCanaryScale }) => setCanaryScale !== undefined)?.setCanaryScale;
+  const scale = steps
+    .slice(0, index + 1)
+    .findLast(({ setCanaryScale }) => setCanaryScale !== undefined)?.setCanaryScale;
   if (scale !== undefined) return scale.replicas;
   // With a stream both compute everything. Without one the replicas' number is the weight.
   if (stream) return full;
-  const weight = before.findLast(({ setWeight }) => setWeight !== undefined)?.setWeight;
+  const weight = weightAt(steps, index);
   return weight === undefined ? 1 : Math.max(1, Math.ceil((full * weight) / 100));
 }
 

@@ -1,9 +1,7 @@
+import { REST } from "#runtime/contracts/ledger.ts";
 import type { CanaryStep, Instrument, ModelDeploymentSpec } from "../api/model-deployment.ts";
 
 // The steps of a release, and which instruments they give to the candidate.
-
-/** Everything that has no name of its own. */
-export const REST = "*";
 
 /** How long each of the default steps lasts. */
 const DEFAULT_PAUSE = "1h";
@@ -65,6 +63,11 @@ function instrumentsOf(step: CanaryStep, instruments: readonly Instrument[]): re
     return instruments.filter((entry) => entry.tier === tier).map(({ symbol }) => symbol);
   if (volumeShare !== undefined) return byShare(instruments, Number(volumeShare));
   return [...instruments.map(({ symbol }) => symbol), REST];
+}
+
+/** The weight that the latest step up to an index has set; undefined where none has. */
+export function weightAt(steps: readonly CanaryStep[], index: number): number | undefined {
+  return steps.slice(0, index + 1).findLast(({ setWeight }) => setWeight !== undefined)?.setWeight;
 }
 
 /** The share of the volume of each instrument, 0 to 1; alike where no shares are given. */
