@@ -4,6 +4,7 @@ import { Registry } from "prom-client";
 import { REJECT_CODES } from "#apps/signal-model/decide.ts";
 import { deciderMetrics } from "#apps/signal-model/metrics.ts";
 import { GROUP, KINDS, structural, VERSION } from "#operators/model-deployment/api/crd.ts";
+import { OperatorMetrics } from "#operators/model-deployment/metrics.ts";
 import { BUS_ERROR_CODES } from "#runtime/bus/errors.ts";
 import { BusMetrics } from "#runtime/bus/metrics.ts";
 import { CONTRACTS } from "#runtime/contracts/all.ts";
@@ -131,6 +132,7 @@ function metricsPage(): string {
   modelMetrics(registry);
   deciderMetrics(registry);
   handoverMetrics(registry);
+  new OperatorMetrics(registry, () => 0);
   const rows = registry
     .getMetricsAsArray()
     .map((metric) => {

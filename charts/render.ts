@@ -4,20 +4,28 @@ import { App, Chart, Yaml } from "cdk8s";
 import { ConfigMap } from "cdk8s-plus-28";
 import { parse } from "yaml";
 import { definition, KINDS } from "#operators/model-deployment/api/crd.ts";
+import { addOperatorFence } from "./fence.ts";
+import { addAnalysisTemplates, addInstruments, addSignalModel } from "./models.ts";
 import { addOperatorRights } from "./rights.ts";
 import { addService } from "./service.ts";
 import { type Values, valuesSchema } from "./values.ts";
 
 const clusters = join(import.meta.dirname, "..", "clusters");
 
-/** The manifests of one cluster, by file name. */
+/**
+ * The manifests of one cluster, by file name. What is under `models/` is of our own kinds: it is applied when the
+ * definitions of those are there.
+ */
 export function renderCluster(values: Values): Map<string, string> {
   const app = new App();
   const files = new Map<string, string>();
   const { images, logLevel, marketData, signalModel } = values;
 
   const chart = (name: string, build: (chart: Chart) => void) => {
-    const scope = new Chart(app, name, { namespace: values.namespace, disableResourceNameHashes: true });
+    const scope = new Chart(app, name.replace("/", "-"), {
+      namespace: values.namespace,
+      disableResourceNameHashes: true,
+    });
     build(scope);
     files.set(`${name}.yaml`, Yaml.stringify(...(scope.toJson() as unknown[])));
   };
@@ -57,24 +65,6 @@ export function renderCluster(values: Values): Map<string, string> {
       env: { TOPICS: marketData.topic },
     }),
   );
-  chart("signal-model", (scope) =>
-    addService(scope, {
-      ...common(scope),
-      name: "signal-model",
-      image: images.signalModel,
-      replicas: signalModel.replicas,
-      cpuMillis: { request: 200, limit: 2000 },
-      memoryMebibytes: { request: 192, limit: 512 },
-      env: {
-        DEPLOYMENT: signalModel.deployment,
-        // Until the operator names revisions: one that changes when the model does.
-        REVISION: `m-${signalModel.model.digest.slice("sha256:".length, "sha256:".length + 10)}`,
-        MODEL_URI: signalModel.model.uri,
-        MODEL_DIGEST: signalModel.model.digest,
-        TOPICS: marketData.topic,
-      },
-    }),
-  );
   chart("operator", (scope) => {
     addService(scope, {
       ...common(scope),
@@ -86,7 +76,11 @@ export function renderCluster(values: Values): Map<string, string> {
       env: { TOPIC_REPLICAS: String(values.operator.topicReplicas) },
     });
     addOperatorRights(scope, values.namespace);
+    addOperatorFence(scope, values.namespace);
   });
+  chart("models/analysis-templates", (scope) => addAnalysisTemplates(scope, values));
+  chart("models/instruments", addInstruments);
+  chart(`models/${signalModel.deployment}`, (scope) => addSignalModel(scope, values));
   files.set("crds.yaml", Yaml.stringify(...KINDS.map(definition)));
   return files;
 }

@@ -20,6 +20,9 @@ const CLUSTER_RULES: readonly Rule[] = [
     resources: ["deployments"],
     verbs: ["get", "list", "watch", "create", "patch", "delete"],
   },
+  { apiGroups: ["policy"], resources: ["poddisruptionbudgets"], verbs: ["create", "patch", "delete"] },
+  // What it measures by a Job.
+  { apiGroups: ["batch"], resources: ["jobs"], verbs: ["get", "create", "patch"] },
   { apiGroups: [""], resources: ["pods"], verbs: ["list"] },
   { apiGroups: [""], resources: ["events"], verbs: ["create", "patch"] },
 ];

@@ -20,10 +20,24 @@ export const valuesSchema = z.strictObject({
     seed: z.int().min(0),
   }),
   operator: z.strictObject({ replicas, topicReplicas: z.int().min(1).max(7) }),
+  analysis: z
+    .strictObject({
+      templates: z.array(z.string()).min(1).describe("which of the ready-made templates watch a release"),
+      interval: z.string().describe("how often is measured"),
+      window: z.string().describe("over which time"),
+      maxP99Seconds: z.string().describe("from event to signal; more is harm"),
+    })
+    .describe("what watches a release"),
   signalModel: z.strictObject({
     deployment: z.string(),
     replicas,
-    model: z.strictObject({ uri: z.string(), digest: z.string().regex(/^sha256:[0-9a-f]{64}$/) }),
+    stepPause: z.string().describe("how long a release stays at each step"),
+    model: z.strictObject({
+      name: z.string(),
+      version: z.string(),
+      uri: z.string(),
+      digest: z.string().regex(/^sha256:[0-9a-f]{64}$/),
+    }),
   }),
 });
 

@@ -2,10 +2,12 @@ import { Command } from "commander";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
 import { RULES, type Rule, type Verdict } from "#runtime/handover/history/verify.ts";
 import { type Common, chooseDeployment, common, withBus } from "./common.ts";
+import { releasesCommand } from "./deployments.ts";
 
-/** `baton history verify`: whether everything that must hold has held. */
+/** `baton history verify`: whether everything that must hold has held; `baton history list`: releases. */
 export function historyCommand(): Command {
-  const history = new Command("history").description("what has been decided, from the topics' whole history");
+  const history = new Command("history").description("what has been released and decided");
+  history.addCommand(releasesCommand());
   history.addCommand(
     common(new Command("verify"))
       .argument("[deployment]", "the deployment; may be left out when there is one only")

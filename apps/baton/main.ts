@@ -1,13 +1,16 @@
+import completion from "@bomb.sh/tab/commander";
 import { Command } from "commander";
 import { ApiError } from "#operators/controller-kit/errors.ts";
 import { BusError } from "#runtime/bus/errors.ts";
 import { HandoverError } from "#runtime/handover/errors.ts";
 import { assignmentsCommand } from "./assignments.ts";
 import { deadLettersCommand } from "./dead-letters.ts";
-import { deploymentCommands } from "./deployments.ts";
+import { getCommand } from "./deployments.ts";
 import { haltCommands } from "./halt.ts";
 import { historyCommand } from "./history.ts";
+import { lintCommand } from "./lint.ts";
 import { moveCommand } from "./move.ts";
+import { verbCommands } from "./verbs.ts";
 
 // The command line for people and scripts. Exit codes: 0 done, 1 failed.
 
@@ -15,15 +18,18 @@ const program = new Command("baton")
   .description("Progressive delivery for machine-learning models that trade on streams")
   .showHelpAfterError();
 for (const command of [
+  getCommand(),
+  ...verbCommands(),
+  lintCommand(),
   assignmentsCommand(),
   moveCommand(),
   historyCommand(),
   ...haltCommands(),
   deadLettersCommand(),
-  ...deploymentCommands(),
 ]) {
   program.addCommand(command);
 }
+completion(program);
 
 try {
   await program.parseAsync();

@@ -64,6 +64,8 @@ export interface ApiOptions {
   readonly server?: string;
   /** An answer begins within so many milliseconds, or the request has failed. Default 15,000. */
   readonly timeoutMs?: number;
+  /** Told of each answer; the code is 0 when there was none. */
+  readonly onAnswer?: (method: string, resource: string, code: number) => void;
 }
 
 type Query = Readonly<Record<string, string | number | boolean | undefined>>;
@@ -84,12 +86,14 @@ export class KubeApi {
   readonly #fieldManager: string;
 
   readonly #timeoutMs: number;
+  readonly #onAnswer: NonNullable<ApiOptions["onAnswer"]>;
 
   constructor(config: KubeConfig, options: ApiOptions) {
     this.#config = config;
     this.#fieldManager = options.fieldManager;
     this.#server = new URL(options.server ?? config.getCurrentCluster()?.server ?? "");
     this.#timeoutMs = options.timeoutMs ?? 15_000;
+    this.#onAnswer = options.onAnswer ?? (() => {});
   }
 
   async get<T extends KubeObject>(
@@ -283,16 +287,24 @@ export class KubeApi {
     await this.#config.applyToHTTPSOptions(options);
     if (secure) options.agent = this.#agent;
     else delete options.agent;
+    let answered = false;
+    const told = (code: number) => this.#onAnswer(method, resourceIn(url.pathname), code);
     return new Promise((resolve, reject) => {
       const request = (secure ? httpsRequest : httpRequest)(url, options, (response) => {
         // A watch that has begun may be silent; it has a limit of its own.
         if (query["watch"] === true) request.setTimeout(0);
+        answered = true;
+        told(response.statusCode ?? 0);
         resolve(response);
       });
       request.setTimeout(this.#timeoutMs, () =>
         request.destroy(new Error(`no answer in ${this.#timeoutMs} ms`)),
       );
-      request.on("error", (cause) => reject(new ApiError("Transient", 0, cause.message, { cause })));
+      request.on("error", (cause) => {
+        // One that breaks after it was answered was told of already, and nobody waits for it.
+        if (!answered) told(0);
+        reject(new ApiError("Transient", 0, cause.message, { cause }));
+      });
       request.end(payload);
     });
   }
@@ -314,6 +326,13 @@ export class KubeApi {
       retryAfterMs: asked,
     });
   }
+}
+
+/** The resource that a path is about, with its subresource. */
+function resourceIn(path: string): string {
+  const parts = path.split("/").slice(path.startsWith("/apis/") ? 4 : 3);
+  const [plural = "", , sub] = parts[0] === "namespaces" && parts.length > 2 ? parts.slice(2) : parts;
+  return sub === undefined ? plural : `${plural}/${sub}`;
 }
 
 async function read(response: IncomingMessage): Promise<string> {

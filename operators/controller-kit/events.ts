@@ -1,11 +1,15 @@
 import { createHash } from "node:crypto";
 import type { KubeApi, KubeObject, Resource } from "./api.ts";
 
-// Events for people, of which each is there once: what happens again is counted.
+// Events for people. Each has an identity: recorded again, also by another operator, it is still one event.
 
 const EVENTS: Resource = { group: "", version: "v1", plural: "events", kind: "Event" };
 
 export interface EventNote {
+  /** Tells it from the object's other events. */
+  readonly id: string;
+  /** When it happened, as RFC 3339. */
+  readonly at: string;
   readonly type: "Normal" | "Warning";
   /** One word, such as RolledBack. */
   readonly reason: string;
@@ -23,51 +27,28 @@ interface CoreEvent extends KubeObject {
   readonly count: number;
 }
 
-/** Different notes that are remembered; the oldest are forgotten first. */
-const MAX_REMEMBERED = 2_000;
 const MAX_MESSAGE = 1_000;
 
-export class EventRecorder {
-  readonly #api: Pick<KubeApi, "apply">;
-  readonly #component: string;
-  readonly #known = new Map<string, { count: number; readonly first: string }>();
-
-  constructor(api: Pick<KubeApi, "apply">, component: string) {
-    this.#api = api;
-    this.#component = component;
-  }
-
-  /** Writes a note about an object. Its name follows from what it says: the same note again raises its count. */
-  async record(object: KubeObject, note: EventNote, now: number): Promise<void> {
-    const { name, namespace = "default", uid } = object.metadata;
-    const message = note.message.slice(0, MAX_MESSAGE);
-    const hash = createHash("sha256").update(`${uid} ${note.reason} ${message}`).digest("hex").slice(0, 16);
-    const id = `${namespace}/${name}.${hash}`;
-    const time = new Date(now).toISOString();
-    const known = this.#known.get(id) ?? { count: 0, first: time };
-    known.count += 1;
-    this.#known.delete(id);
-    this.#known.set(id, known);
-    const oldest = this.#known.keys().next().value;
-    if (this.#known.size > MAX_REMEMBERED && oldest !== undefined) this.#known.delete(oldest);
-    const event: CoreEvent = {
-      metadata: { name: `${name}.${hash}`, namespace },
-      type: note.type,
-      reason: note.reason,
-      message,
-      involvedObject: {
-        apiVersion: object.apiVersion,
-        kind: object.kind,
-        name,
-        namespace,
-        uid,
-        resourceVersion: object.metadata.resourceVersion,
-      },
-      source: { component: this.#component },
-      firstTimestamp: known.first,
-      lastTimestamp: time,
-      count: known.count,
-    };
-    await this.#api.apply(EVENTS, event);
-  }
+/** Writes a note about an object. Its name and content follow from the note alone: the same one again changes nothing. */
+export async function recordEvent(
+  api: Pick<KubeApi, "apply">,
+  component: string,
+  object: KubeObject,
+  note: EventNote,
+): Promise<void> {
+  const { name, namespace = "default", uid } = object.metadata;
+  const hash = createHash("sha256").update(`${uid} ${note.id}`).digest("hex").slice(0, 16);
+  const { apiVersion, kind } = object;
+  const event: CoreEvent = {
+    metadata: { name: `${name}.${hash}`, namespace },
+    type: note.type,
+    reason: note.reason,
+    message: note.message.slice(0, MAX_MESSAGE),
+    involvedObject: { apiVersion, kind, name, namespace, uid },
+    source: { component },
+    firstTimestamp: note.at,
+    lastTimestamp: note.at,
+    count: 1,
+  };
+  await api.apply(EVENTS, event);
 }

@@ -6,6 +6,8 @@ import { LeaderElection } from "#operators/controller-kit/lease.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { kinds } from "#runtime/config/index.ts";
 import { runService } from "#runtime/service/index.ts";
+import { Notifier, readNotifications } from "./adapters/notify.ts";
+import { OperatorMetrics } from "./metrics.ts";
 import { Operator } from "./operator.ts";
 
 /** Without a sign of life of the API server for so long the operator makes no progress. */
@@ -18,10 +20,21 @@ await runService({
     PROMETHEUS_URL: z.url("not a URL").describe("the Prometheus that templates ask by default"),
     POD_NAMESPACE: z.string().min(1).describe("the namespace of the lease that operators lead by"),
     POD_NAME: z.string().min(1).describe("what this operator is called").default(hostname()),
+    NOTIFICATIONS_FILE: z.string().min(1).describe("a YAML file that says who is told of what").optional(),
     TOPIC_REPLICAS: kinds.integer("replicas of topics that are made", 1, 7).default(1),
   },
   async start({ config, log, registry, health, fatal }) {
-    const api = new KubeApi(loadKubeConfig(), { fieldManager: "baton" });
+    const file = config.NOTIFICATIONS_FILE;
+    const notifications = file === undefined ? undefined : await readNotifications(file);
+    const metrics = new OperatorMetrics(registry, () => operator?.lastProgress() ?? 0);
+    const api = new KubeApi(loadKubeConfig(), {
+      fieldManager: "baton",
+      onAnswer: (method, resource, code) => metrics.apiRequests.inc({ method, resource, code }),
+    });
+    const notifier =
+      notifications === undefined
+        ? undefined
+        : new Notifier({ config: notifications, log, counter: metrics.notifications });
     const bus = new KafkaBus({ brokers: config.KAFKA_BROKERS, clientId: "operator" }, registry);
     let operator: Operator | undefined;
     let stopping = false;
@@ -38,6 +51,9 @@ await runService({
           prometheus: config.PROMETHEUS_URL,
           topicReplicas: config.TOPIC_REPLICAS,
           log,
+          epoch,
+          metrics,
+          ...(notifier === undefined ? {} : { notifier }),
         });
         operator.start().catch(fatal);
       },
@@ -58,6 +74,7 @@ await runService({
         stopping = true;
         // Before the lease is given back: the next one may begin at once.
         await operator?.stop();
+        await notifier?.close();
         await election.stop();
         await bus.close();
         api.close();

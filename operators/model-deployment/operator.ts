@@ -3,16 +3,18 @@ import type { Logger } from "pino";
 import type { KubeApi } from "#operators/controller-kit/api.ts";
 import { backoffMs } from "#operators/controller-kit/backoff.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
-import { EventRecorder } from "#operators/controller-kit/events.ts";
 import { KeyedQueue } from "#operators/controller-kit/queue.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import type { Bus } from "#runtime/bus/port.ts";
 import { Cluster, type CustomObject, MODEL_DEPLOYMENTS, type Seen } from "./adapters/cluster.ts";
 import { DEPLOYMENTS, type Deployment, LABELS } from "./adapters/deployment.ts";
 import { measure } from "./adapters/measure.ts";
+import type { Notifier } from "./adapters/notify.ts";
+import { Publisher } from "./adapters/publish.ts";
 import { type StreamSpec, Streams } from "./adapters/streams.ts";
 import type { Effect, Observed, Result } from "./core/observed.ts";
 import { plan } from "./core/plan.ts";
+import type { OperatorMetrics } from "./metrics.ts";
 
 // The shell: looks, lets the core decide, writes the status, then does what was decided. Everything that it remembers can
 // be lost: what counts is in the API server and in the ledger.
@@ -25,6 +27,10 @@ export interface OperatorOptions {
   readonly topicReplicas: number;
   readonly log: Logger;
   readonly workers?: number;
+  /** Counts leading operators; what is written carries it, and what an older one writes is refused. */
+  readonly epoch?: number;
+  readonly metrics?: OperatorMetrics;
+  readonly notifier?: Notifier;
 }
 
 const BACKOFF = { baseMs: 200, maxMs: 60_000 };
@@ -34,7 +40,7 @@ const MAX_RESULTS = 200;
 export class Operator {
   readonly #options: OperatorOptions;
   readonly #cluster: Cluster;
-  readonly #events: EventRecorder;
+  readonly #publisher: Publisher;
   readonly #queue: KeyedQueue;
   readonly #streams: Streams;
   readonly #reflectors: readonly Pick<Reflector<CustomObject>, "start" | "stop" | "lastProgress">[];
@@ -43,13 +49,19 @@ export class Operator {
   readonly #results = new Map<string, Result[]>();
   readonly #measuring = new Set<string>();
   readonly #failures = new Map<string, number>();
+  readonly #uids = new Map<string, string>();
+  readonly #stopping = new AbortController();
 
   constructor(options: OperatorOptions) {
     this.#options = options;
     const { api, bus, topicReplicas: replicas, log } = options;
-    this.#cluster = new Cluster(api);
-    this.#events = new EventRecorder(api, "baton");
-    this.#queue = new KeyedQueue({ workers: options.workers ?? 4, work: (key) => this.#work(key) });
+    this.#cluster = new Cluster(api, options.epoch);
+    this.#publisher = new Publisher(api, options.notifier);
+    this.#queue = new KeyedQueue({
+      workers: options.workers ?? 4,
+      work: (key) => this.#work(key),
+      ...(options.metrics === undefined ? {} : { depth: options.metrics.queueDepth }),
+    });
     this.#streams = new Streams({
       bus,
       replicas,
@@ -87,6 +99,7 @@ export class Operator {
 
   /** Nothing is begun any more; what is on its way is in the ledger and goes on with the next operator. */
   async stop(): Promise<void> {
+    this.#stopping.abort();
     await Promise.all(this.#reflectors.map((reflector) => reflector.stop()));
     await this.#queue.close();
     await this.#streams.close();
@@ -98,23 +111,28 @@ export class Operator {
   }
 
   async #work(key: string): Promise<number | undefined> {
-    const { log } = this.#options;
+    const { log, metrics } = this.#options;
+    const end = metrics?.passSeconds.startTimer();
     try {
       const next = await this.#pass(key);
       this.#failures.delete(key);
+      metrics?.passes.inc({ result: "done" });
       return next;
     } catch (error) {
+      metrics?.passes.inc({ result: "failed" });
       const failures = this.#failures.get(key) ?? 0;
       this.#failures.set(key, failures + 1);
       const asked = error instanceof ApiError ? error.retryAfterMs : undefined;
       const wait = backoffMs(failures, BACKOFF, Math.random(), asked);
       log.warn({ key, err: error, failures, waitMs: wait }, "pass failed");
       return wait;
+    } finally {
+      end?.();
     }
   }
 
   async #pass(key: string): Promise<number | undefined> {
-    const { log } = this.#options;
+    const { log, metrics } = this.#options;
     const [namespace = "", name = ""] = key.split("/");
     const seen = await this.#cluster.observe(namespace, name);
     if (seen === undefined) {
@@ -150,19 +168,28 @@ export class Operator {
       results,
     };
     const { status, effects, events, next } = plan(observed);
+    this.#uids.set(key, seen.object.metadata.uid ?? "");
     // First what was decided, then what follows from it: whoever comes after a crash reads the decision.
-    if (!isDeepStrictEqual(plain(status), plain(seen.status)))
-      await this.#cluster.writeStatus(seen.object, status);
+    const wrote = !isDeepStrictEqual(plain(status), plain(seen.status));
+    if (wrote) {
+      const published = this.#publisher.published(seen.object, status);
+      await this.#cluster.writeStatus(seen.object, {
+        ...status,
+        ...(published === undefined ? {} : { published }),
+      });
+    }
+    metrics?.observe(key, seen.status, status);
     // What came in meanwhile is for the next pass; what this one has seen must not count twice.
     this.#results.set(
       key,
       (this.#results.get(key) ?? []).filter((result) => !results.includes(result)),
     );
     for (const effect of effects) await this.#do(key, seen, stream, effect);
-    for (const note of events) {
-      log.info({ key, reason: note.reason }, note.message);
-      await this.#events.record(seen.object, note, now);
-    }
+    for (const { reason, message } of events) log.info({ key, reason }, message);
+    await this.#publisher.publish(seen.object, status, now);
+    const { phase, currentStepIndex: step } = status;
+    const did = effects.map(({ kind }) => kind);
+    log.info({ key, phase, step, wrote, effects: did, tookMs: Date.now() - now, nextMs: next }, "pass");
     return next;
   }
 
@@ -170,6 +197,8 @@ export class Operator {
     switch (effect.kind) {
       case "Scale":
         return this.#cluster.scale(seen, effect);
+      case "Restart":
+        return this.#cluster.restart(seen, effect);
       case "DeleteRevision":
         return this.#cluster.deleteRevision(seen, effect.revision);
       case "Route":
@@ -189,6 +218,9 @@ export class Operator {
       prometheus: this.#options.prometheus,
       namespace,
       deployment: spec.stream?.name ?? name,
+      owner: object,
+      api: this.#options.api,
+      signal: this.#stopping.signal,
       now: Date.now,
     };
     void measure(effect, context).then((result) => {
@@ -201,6 +233,9 @@ export class Operator {
   async #forget(key: string): Promise<void> {
     this.#results.delete(key);
     this.#failures.delete(key);
+    this.#options.metrics?.forget(key);
+    this.#publisher.forget(this.#uids.get(key) ?? "");
+    this.#uids.delete(key);
     for (const [name, of] of this.#byStream) {
       if (of !== key) continue;
       this.#byStream.delete(name);

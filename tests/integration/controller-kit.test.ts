@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { KubeApi, type KubeObject, type Resource } from "#operators/controller-kit/api.ts";
 import type { ApiError } from "#operators/controller-kit/errors.ts";
-import { EventRecorder } from "#operators/controller-kit/events.ts";
+import { recordEvent } from "#operators/controller-kit/events.ts";
 import { LeaderElection } from "#operators/controller-kit/lease.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import { PodBench } from "#tests/support/kubernetes.ts";
@@ -256,22 +256,18 @@ describe("leader election", () => {
   });
 });
 
-it("an event that happens again is counted, not written beside", async () => {
+it("an event that is recorded again is the same event", async () => {
   const object = await direct.apply(MAPS, map("subject", {}));
-  const recorder = new EventRecorder(direct, "test");
-  for (let i = 0; i < 3; i++) {
-    await recorder.record(
-      object,
-      { type: "Warning", reason: "RolledBack", message: "p99 is 300 ms" },
-      Date.now(),
-    );
-  }
-  await recorder.record(object, { type: "Normal", reason: "Promoted", message: "1.1.0" }, Date.now());
+  const at = new Date().toISOString();
+  const note = { id: "1", at, type: "Warning", reason: "RolledBack", message: "p99 is 300 ms" } as const;
+  for (let i = 0; i < 3; i++) await recordEvent(direct, "test", object, note);
+  await recordEvent(direct, "test", object, { ...note, id: "2" });
   const events = (await bench.core.listNamespacedEvent({ namespace: bench.namespace })).items.filter(
     ({ involvedObject }) => involvedObject.name === "subject",
   );
-  expect(events.map(({ reason, count }) => [reason, count]).toSorted()).toEqual([
-    ["Promoted", 1],
-    ["RolledBack", 3],
+  expect(events.map(({ reason, count }) => [reason, count])).toEqual([
+    ["RolledBack", 1],
+    ["RolledBack", 1],
   ]);
+  expect(new Set(events.map(({ metadata }) => metadata?.managedFields?.length))).toEqual(new Set([1]));
 });

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { analysisTemplateSpec } from "#operators/model-deployment/api/analysis.ts";
-import type { Verb } from "#operators/model-deployment/core/observed.ts";
+import { VERBS, type Verb } from "#operators/model-deployment/core/observed.ts";
 import { type Draft, specOf, World } from "#tests/support/deployment-world.ts";
 
 // Releases under whatever may happen, on the core alone: what must hold after each pass, and where it all ends.
@@ -27,7 +27,7 @@ const op: fc.Arbitrary<Op> = fc.oneof(
     weight: 3,
     arbitrary: fc.record({
       op: fc.constant("verb" as const),
-      verb: fc.constantFrom<Verb>("promote", "promote-full", "pause", "resume", "abort", "retry"),
+      verb: fc.constantFrom<Verb>(...VERBS),
     }),
   },
   {
@@ -137,7 +137,11 @@ it("whatever happens, nobody who decides is taken down, nothing condemned gains,
             case "verb":
               world.tell(
                 step.verb,
-                world.status.candidate?.revision ?? world.status.condemned?.at(-1) ?? "r-none",
+                world.status.candidate?.revision ??
+                  (step.verb === "undo" || step.verb === "restart"
+                    ? world.status.stable?.revision
+                    : (world.status.pinned?.instead ?? world.status.condemned?.at(-1))) ??
+                  "r-none",
               );
               break;
             case "measure": {
@@ -187,4 +191,4 @@ it("whatever happens, nobody who decides is taken down, nothing condemned gains,
     ),
     { numRuns: Number(process.env["RUNS"] ?? 400) },
   );
-}, 120_000);
+}, 600_000);

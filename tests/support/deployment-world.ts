@@ -56,7 +56,10 @@ export class World {
   command: Command | undefined;
   templates = new Map<string, AnalysisTemplateSpec>();
   /** Replicas asked for, and how many of them are ready. */
-  readonly pods = new Map<string, { replicas: number; available: number; coherent: boolean }>();
+  readonly pods = new Map<
+    string,
+    { replicas: number; available: number; coherent: boolean; restartedAt?: string }
+  >();
   readonly owners = new Map<string, string | undefined>();
   hasStream = true;
   reachable = true;
@@ -138,9 +141,13 @@ export class World {
     this.generation += 1;
   }
 
-  tell(verb: Verb, revision = this.status.candidate?.revision ?? ""): void {
+  tell(
+    verb: Verb,
+    revision = this.status.candidate?.revision ?? "",
+    more: Pick<Command, "to" | "reason"> = {},
+  ): void {
     this.#commands += 1;
-    this.command = { id: `c${this.#commands}`, verb, revision };
+    this.command = { id: `c${this.#commands}`, verb, revision, ...more };
   }
 
   revision(): string {
@@ -159,12 +166,26 @@ export class World {
       case "Scale": {
         const { revision, replicas } = effect;
         const available = this.dead.has(revision) ? 0 : replicas;
-        this.pods.set(revision, { replicas, available, coherent: !this.incoherent.has(revision) });
+        if (effect.template === "spec" && revision !== this.revision())
+          throw new Error(`${revision} would get the template of ${this.revision()}`);
+        if (effect.template === "own" && replicas > 0 && !this.pods.has(revision))
+          throw new Error(`${revision} has no Deployment`);
+        this.pods.set(revision, {
+          ...this.pods.get(revision),
+          replicas,
+          available,
+          coherent: !this.incoherent.has(revision),
+        });
         return;
       }
       case "DeleteRevision":
         this.pods.delete(effect.revision);
         return;
+      case "Restart": {
+        const pods = this.pods.get(effect.revision);
+        if (pods !== undefined) pods.restartedAt = effect.at;
+        return;
+      }
       case "Route": {
         const keys = effect.instruments.includes("*")
           ? new Set([...this.owners.keys(), "*"])

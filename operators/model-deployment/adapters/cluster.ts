@@ -16,8 +16,11 @@ import {
   ANNOTATIONS,
   DEPLOYMENTS,
   type Deployment,
+  DISRUPTION_BUDGETS,
   deploymentName,
   deploymentOf,
+  disruptionBudgetOf,
+  epochAnnotation,
   LABELS,
 } from "./deployment.ts";
 
@@ -49,13 +52,19 @@ const commandSchema = z.object({
   id: z.string().min(1).max(63),
   verb: z.enum(VERBS),
   revision: z.string().max(63),
+  to: z.string().max(63).optional(),
+  reason: z.string().max(256).optional(),
+  notify: z.boolean().optional(),
 });
 
 export class Cluster {
   readonly #api: KubeApi;
+  readonly #epoch: number | undefined;
 
-  constructor(api: KubeApi) {
+  /** `epoch` counts leading operators; what is written carries it. */
+  constructor(api: KubeApi, epoch?: number) {
     this.#api = api;
+    this.#epoch = epoch;
   }
 
   /** undefined when the object is gone, or about to be. A spec that cannot be read is an Invalid error. */
@@ -92,28 +101,48 @@ export class Cluster {
 
   async writeStatus({ metadata }: KubeObject, status: ModelDeploymentStatus): Promise<void> {
     const { name, namespace = "" } = metadata;
+    const epoch = this.#epoch === undefined ? {} : { epoch: this.#epoch };
     await this.#api.apply<CustomObject & { status: unknown }>(
       MODEL_DEPLOYMENTS,
-      { metadata: { name, namespace }, status } as CustomObject & { status: unknown },
+      { metadata: { name, namespace }, status: { ...status, ...epoch } } as CustomObject & {
+        status: unknown;
+      },
       "status",
     );
   }
 
-  async scale({ object, spec }: Seen, effect: Effect & { kind: "Scale" }): Promise<void> {
+  async scale({ object, spec, revisions }: Seen, effect: Effect & { kind: "Scale" }): Promise<void> {
     const { name, namespace = "" } = object.metadata;
     if (effect.template === "spec") {
-      await this.#api.apply(DEPLOYMENTS, deploymentOf(object, spec, effect.replicas));
+      // Before the Deployment: where that is there, this is too.
+      if (!revisions.some(({ revision }) => revision === effect.revision))
+        await this.#api.apply(DISRUPTION_BUDGETS, disruptionBudgetOf(object, spec));
+      await this.#api.apply(DEPLOYMENTS, deploymentOf(object, spec, effect.replicas, this.#epoch));
       return;
     }
     const id = deploymentName(name, effect.revision);
     // One that is not there has nothing to end.
     if (effect.replicas === 0 && (await this.#find(DEPLOYMENTS, namespace, id)) === undefined) return;
-    await this.#api.merge(DEPLOYMENTS, namespace, id, { spec: { replicas: effect.replicas } });
+    await this.#api.merge(DEPLOYMENTS, namespace, id, {
+      metadata: { annotations: epochAnnotation(this.#epoch) },
+      spec: { replicas: effect.replicas },
+    });
+  }
+
+  /** Has a revision's pods made anew, as `kubectl rollout restart` does. */
+  async restart({ object }: Seen, { revision, at }: Effect & { kind: "Restart" }): Promise<void> {
+    const { name, namespace } = object.metadata;
+    await this.#api.merge(DEPLOYMENTS, namespace, deploymentName(name, revision), {
+      metadata: { annotations: epochAnnotation(this.#epoch) },
+      spec: { template: { metadata: { annotations: { [ANNOTATIONS.restartedAt]: at } } } },
+    });
   }
 
   async deleteRevision({ object }: Seen, revision: string): Promise<void> {
     const { name, namespace } = object.metadata;
-    await this.#api.delete(DEPLOYMENTS, namespace, deploymentName(name, revision));
+    const id = deploymentName(name, revision);
+    await this.#api.delete(DISRUPTION_BUDGETS, namespace, id);
+    await this.#api.delete(DEPLOYMENTS, namespace, id);
   }
 
   async #revisions(namespace: string, name: string): Promise<readonly RevisionView[]> {
@@ -136,7 +165,14 @@ export class Cluster {
       const coherent =
         own.length === replicas &&
         own.every((pod) => same(pod, ANNOTATIONS.digest) && same(pod, ANNOTATIONS.configuration));
-      return { revision, replicas, available: current ? (status?.availableReplicas ?? 0) : 0, coherent };
+      const restartedAt = spec.template.metadata?.annotations?.[ANNOTATIONS.restartedAt];
+      return {
+        revision,
+        replicas,
+        available: current ? (status?.availableReplicas ?? 0) : 0,
+        coherent,
+        ...(restartedAt === undefined ? {} : { restartedAt }),
+      };
     });
   }
 

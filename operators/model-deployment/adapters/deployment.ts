@@ -1,4 +1,4 @@
-import type { KubeObject, Resource } from "#operators/controller-kit/api.ts";
+import type { KubeObject, OwnerReference, Resource } from "#operators/controller-kit/api.ts";
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
 import { configurationHash, revisionOf } from "../core/revision.ts";
 
@@ -14,11 +14,16 @@ export const DEPLOYMENTS: Resource = {
 export const LABELS = {
   deployment: "baton.dev/deployment",
   revision: "baton.dev/revision",
+  /** On the pods of Jobs that measure: they are no revision's. */
+  measures: "baton.dev/measures",
 } as const;
 export const ANNOTATIONS = {
   version: "baton.dev/model-version",
   digest: "baton.dev/model-digest",
   configuration: "baton.dev/configuration",
+  restartedAt: "baton.dev/restarted-at",
+  /** Counts leading operators: what an older one writes is refused by a ValidatingAdmissionPolicy. */
+  epoch: "baton.dev/epoch",
 } as const;
 
 /** A user that exists in no image, so that no file is its by accident. */
@@ -40,13 +45,82 @@ export interface Deployment extends KubeObject {
   };
 }
 
+export const DISRUPTION_BUDGETS: Resource = {
+  group: "policy",
+  version: "v1",
+  plural: "poddisruptionbudgets",
+  kind: "PodDisruptionBudget",
+};
+
+export interface DisruptionBudget extends KubeObject {
+  readonly spec: object;
+}
+
 export function deploymentName(object: string, revision: string): string {
   return `${object}-${revision}`;
 }
 
+interface PodSpec {
+  readonly containers: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** A pod with as few rights as it can have: as the profile `restricted` of Pod Security asks. */
+export function restricted(pod: PodSpec & Readonly<Record<string, unknown>>): object {
+  return {
+    ...pod,
+    automountServiceAccountToken: false,
+    securityContext: {
+      runAsNonRoot: true,
+      runAsUser: USER,
+      runAsGroup: USER,
+      fsGroup: USER,
+      seccompProfile: { type: "RuntimeDefault" },
+    },
+    containers: pod.containers.map((container) => ({
+      ...container,
+      securityContext: {
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ["ALL"] },
+      },
+    })),
+  };
+}
+
+/** The annotation that says who wrote an object. */
+export function epochAnnotation(epoch: number | undefined): Readonly<Record<string, string>> {
+  return epoch === undefined ? {} : { [ANNOTATIONS.epoch]: String(epoch) };
+}
+
+/** Keeps all but one of a revision's pods where nodes are drained. */
+export function disruptionBudgetOf(owner: KubeObject, spec: ModelDeploymentSpec): DisruptionBudget {
+  const { name, namespace = "" } = owner.metadata;
+  const revision = revisionOf(spec);
+  const own = { [LABELS.deployment]: name, [LABELS.revision]: revision };
+  return {
+    metadata: {
+      name: deploymentName(name, revision),
+      namespace,
+      labels: { ...own, "app.kubernetes.io/managed-by": "baton" },
+      ownerReferences: [ownerReference(owner)],
+    },
+    spec: { maxUnavailable: 1, selector: { matchLabels: own } },
+  };
+}
+
+function ownerReference({ apiVersion = "", kind = "", metadata }: KubeObject): OwnerReference {
+  const { name, uid = "" } = metadata;
+  return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true };
+}
+
 /** The Deployment of the revision that a spec describes. */
-export function deploymentOf(owner: KubeObject, spec: ModelDeploymentSpec, replicas: number): Deployment {
-  const { name, namespace = "", uid = "" } = owner.metadata;
+export function deploymentOf(
+  owner: KubeObject,
+  spec: ModelDeploymentSpec,
+  replicas: number,
+  epoch: number | undefined,
+): Deployment {
+  const { name, namespace = "" } = owner.metadata;
   const revision = revisionOf(spec);
   const own = { [LABELS.deployment]: name, [LABELS.revision]: revision };
   const labels = {
@@ -71,43 +145,21 @@ export function deploymentOf(owner: KubeObject, spec: ModelDeploymentSpec, repli
   const { containers, ...pod } = spec.template.spec;
   const template = {
     metadata: { labels, annotations: { ...spec.template.metadata?.annotations, ...identity } },
-    spec: {
+    spec: restricted({
       ...pod,
-      automountServiceAccountToken: false,
-      securityContext: {
-        runAsNonRoot: true,
-        runAsUser: USER,
-        runAsGroup: USER,
-        fsGroup: USER,
-        seccompProfile: { type: "RuntimeDefault" },
-      },
       containers: containers.map((container) => ({
         ...container,
         env: [...variables, ...(container.env ?? [])],
-        securityContext: {
-          allowPrivilegeEscalation: false,
-          readOnlyRootFilesystem: true,
-          capabilities: { drop: ["ALL"] },
-        },
       })),
-    },
+    }),
   };
   return {
     metadata: {
       name: deploymentName(name, revision),
       namespace,
       labels: { ...own, "app.kubernetes.io/managed-by": "baton" },
-      annotations: identity,
-      ownerReferences: [
-        {
-          apiVersion: owner.apiVersion ?? "",
-          kind: owner.kind ?? "",
-          name,
-          uid,
-          controller: true,
-          blockOwnerDeletion: true,
-        },
-      ],
+      annotations: { ...identity, ...epochAnnotation(epoch) },
+      ownerReferences: [ownerReference(owner)],
     },
     spec: {
       replicas,

@@ -1,6 +1,9 @@
 import * as z from "zod";
+import type { KubeApi, KubeObject } from "#operators/controller-kit/api.ts";
 import { needsBaseline } from "../core/analysis.ts";
+import { fill } from "../core/names.ts";
 import type { Effect, Result } from "../core/observed.ts";
+import { runJob } from "./job.ts";
 
 // Measurements. Whatever goes wrong becomes a result that says so: it is for the core to judge.
 
@@ -8,6 +11,10 @@ export interface MeasureContext {
   readonly prometheus: string;
   readonly namespace: string;
   readonly deployment: string;
+  /** Jobs are its. */
+  readonly owner: KubeObject;
+  readonly api: KubeApi;
+  readonly signal: AbortSignal;
   readonly now: () => number;
 }
 
@@ -28,8 +35,13 @@ const prometheusAnswer = z.object({
 });
 
 export async function measure(effect: Measure, context: MeasureContext): Promise<Result> {
-  const { name, metric, candidate, stable } = effect;
-  const at = context.now();
+  // A Job takes its time: what it says is of its end.
+  const result = await values(effect, context);
+  return { name: effect.name, at: context.now(), ...result };
+}
+
+async function values(effect: Measure, context: MeasureContext): Promise<Omit<Result, "name" | "at">> {
+  const { metric, candidate, stable } = effect;
   try {
     const [value, baseline, samples] = await Promise.all([
       one(effect, candidate, context),
@@ -37,24 +49,13 @@ export async function measure(effect: Measure, context: MeasureContext): Promise
       samplesOf(effect, candidate, context),
     ]);
     return {
-      name,
-      at,
       ...(value === undefined ? {} : { value }),
       ...(baseline === undefined ? {} : { baseline }),
       ...(samples === undefined ? {} : { samples }),
     };
   } catch (error) {
-    return { name, at, error: (error as Error).message };
+    return { error: (error as Error).message };
   }
-}
-
-/** Text with the names of a template filled in; one that is not known is an error. */
-export function fill(text: string, names: Readonly<Record<string, string>>): string {
-  return text.replaceAll(/\{\{\s*([A-Za-z.]+)\s*\}\}/g, (whole, name: string) => {
-    const value = names[name];
-    if (value === undefined) throw new Error(`${whole} is not known`);
-    return value;
-  });
 }
 
 function namesOf(
@@ -67,8 +68,12 @@ function namesOf(
 }
 
 async function one(effect: Measure, revision: string, context: MeasureContext): Promise<number | undefined> {
-  const { prometheus, web } = effect.metric.provider;
+  const { prometheus, web, job } = effect.metric.provider;
   const names = namesOf(effect, revision, context);
+  if (job !== undefined) {
+    const { api, owner, signal } = context;
+    return runJob(api, { owner, provider: job, names, run: `${effect.run} ${revision}`, signal });
+  }
   if (prometheus !== undefined) {
     return query(prometheus.address ?? context.prometheus, fill(prometheus.query, names));
   }

@@ -29,6 +29,38 @@ const web = z.strictObject({
   timeoutSeconds: int(1, 60).default(10),
 });
 
+const quantity = z
+  .string()
+  .max(24)
+  .regex(/^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$/);
+const resourceList = z.strictObject({ cpu: quantity.optional(), memory: quantity.optional() });
+
+const job = z.strictObject({
+  container: z
+    .strictObject({
+      image: text(512),
+      command: z.array(z.string().max(1024)).max(20).optional(),
+      args: z.array(z.string().max(1024)).max(50).optional(),
+      env: listByKey(
+        z.strictObject({
+          name: z
+            .string()
+            .max(128)
+            .regex(/^[A-Za-z_][A-Za-z0-9_]*$/),
+          value: z.string().max(1024),
+        }),
+        "name",
+        30,
+      ).optional(),
+      resources: z
+        .strictObject({ requests: resourceList.optional(), limits: resourceList.optional() })
+        .optional(),
+    })
+    .describe("The same names as in a query are filled in in its texts."),
+  serviceAccountName: objectName.optional().describe("Its token is not mounted."),
+  timeoutSeconds: int(1, 3600).default(300).describe("A Job that takes longer is ended, and has failed."),
+});
+
 const threshold = withRules(
   z.strictObject({
     max: decimal.optional().describe("More than this is harm."),
@@ -73,13 +105,20 @@ export const metric = withRules(
     minSamples: int(1, 1_000_000_000)
       .optional()
       .describe("Fewer samples than this are no evidence: the measurement is inconclusive."),
-    provider: withRules(z.strictObject({ prometheus: prometheus.optional(), web: web.optional() }), {
-      rule: "has(self.prometheus) != has(self.web)",
-      message: "say exactly one of prometheus and web",
-    }),
+    provider: withRules(
+      z.strictObject({
+        prometheus: prometheus.optional(),
+        web: web.optional(),
+        job: job.optional().describe("A Job: 1 when it ended well, 0 when it did not."),
+      }),
+      {
+        rule: "[has(self.prometheus), has(self.web), has(self.job)].filter(x, x).size() == 1",
+        message: "say exactly one of prometheus, web and job",
+      },
+    ),
   }),
   {
-    rule: "has(self.threshold) || has(self.successCondition) || has(self.failureCondition)",
+    rule: "has(self.threshold) || has(self.successCondition) || has(self.failureCondition) || has(self.provider.job)",
     message: "say what harm is: threshold, successCondition or failureCondition",
   },
   {
@@ -114,4 +153,5 @@ export const templateRef = z.strictObject({
 
 export type AnalysisTemplateSpec = z.output<typeof analysisTemplateSpec>;
 export type Metric = z.output<typeof metric>;
+export type JobProvider = z.output<typeof job>;
 export type TemplateRef = z.output<typeof templateRef>;

@@ -66,6 +66,17 @@ const historyEntry = z.object({
   endedAt: time,
 });
 
+/** Notes that are kept. */
+export const NOTES = 10;
+
+const note = z.object({
+  id: z.int().describe("Counts the object's notes."),
+  at: time,
+  type: z.enum(["Normal", "Warning"]),
+  reason: z.string().max(128),
+  message: z.string().max(1024),
+});
+
 export const modelDeploymentStatus = z.object({
   phase: z.enum(PHASES).optional(),
   message: z.string().max(2048).optional(),
@@ -106,6 +117,30 @@ export const modelDeploymentStatus = z.object({
     .object({ revision: z.string().max(63), scaleDownAt: time })
     .optional()
     .describe("The revision that stays warm after a blue/green release."),
+  pinned: z
+    .object({
+      revision: z.string().max(63).describe("What decides instead."),
+      instead: z.string().max(63).describe("The revision of the spec that was undone."),
+      reason: z.string().max(256).optional(),
+      at: time,
+    })
+    .optional()
+    .describe(
+      "Set by undo: what the spec names is left alone until it names another one, or a person says retry.",
+    ),
+  restart: z
+    .object({ revision: z.string().max(63), at: time })
+    .optional()
+    .describe("The latest restart that a person has asked for."),
+  notes: z
+    .array(note)
+    .max(NOTES)
+    .optional()
+    .describe(
+      "The last things that happened: what events and notifications are made of, also by the next operator.",
+    ),
+  published: z.int().optional().describe("Number of the last note that was known to be sent."),
+  epoch: z.int().optional().describe("Counts leading operators: who wrote this."),
   lastVerb: z
     .object({ id: z.string().max(63), verb: z.string().max(32), result: z.string().max(256), at: time })
     .optional()
@@ -119,4 +154,5 @@ export type Condition = z.output<typeof condition>;
 export type Decision = z.output<typeof decision>;
 export type Measurement = z.output<typeof measurement>;
 export type MetricStatus = z.output<typeof metricStatus>;
+export type StatusNote = z.output<typeof note>;
 export type HistoryEntry = z.output<typeof historyEntry>;

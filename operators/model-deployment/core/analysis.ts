@@ -74,7 +74,8 @@ export function judge(metric: Metric, result: Result): Measurement {
 
 /** Why a value is harm; undefined when it is none. */
 function harmOf(metric: Metric, value: number, baseline: number): string | undefined {
-  const { threshold, successCondition: success, failureCondition: failure } = metric;
+  const { successCondition: success, failureCondition: failure } = metric;
+  const threshold = metric.threshold ?? defaultThreshold(metric);
   if (threshold === undefined) {
     if (failure !== undefined && conditionHolds(failure, value, baseline)) return failure;
     if (success === undefined) return undefined;
@@ -96,6 +97,12 @@ function harmOf(metric: Metric, value: number, baseline: number): string | undef
   if (over !== undefined) return `${value} is above ${over[1]}`;
   const under = lower.find(([given, bound]) => given !== undefined && value < bound);
   return under === undefined ? undefined : `${value} is below ${under[1]}`;
+}
+
+/** A Job that did not end well is harm, where nothing else is said. */
+function defaultThreshold({ provider, successCondition, failureCondition }: Metric): Metric["threshold"] {
+  const silent = successCondition === undefined && failureCondition === undefined;
+  return provider.job !== undefined && silent ? { min: "1" } : undefined;
 }
 
 export function startMetric(name: string, now: number): MetricStatus {

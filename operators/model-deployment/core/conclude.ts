@@ -2,6 +2,7 @@ import { REST } from "#runtime/contracts/ledger.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect, Observed } from "./observed.ts";
 import type { Hold } from "./release.ts";
+import { templateOf } from "./revision.ts";
 import { ownsAny, ownsEverything } from "./steps.ts";
 
 // What a decision asks for, until it is done. Going back takes no steps.
@@ -25,7 +26,12 @@ function promote(observed: Observed, candidate: string): Concluded {
   const view = revisions.find(({ revision }) => revision === candidate);
   const effects: Effect[] = [];
   if (view?.replicas !== replicas)
-    effects.push({ kind: "Scale", revision: candidate, replicas, template: "spec" });
+    effects.push({
+      kind: "Scale",
+      revision: candidate,
+      replicas,
+      template: templateOf(object.spec, candidate),
+    });
   if (view?.replicas !== replicas || view.available < replicas)
     return waits(effects, "Pods", "the candidate gets its full size");
   if (stream === undefined) return { done: true, effects, holds: undefined };

@@ -37,6 +37,8 @@ export interface RevisionView {
   readonly available: number;
   /** Every replica reports the model digest and the configuration that it should. */
   readonly coherent: boolean;
+  /** The restart that its pods have had last; a time. */
+  readonly restartedAt?: string;
 }
 
 /** The ledger as it stands. */
@@ -52,7 +54,16 @@ export interface StreamView {
   readonly epoch: number;
 }
 
-export const VERBS = ["promote", "promote-full", "pause", "resume", "abort", "retry"] as const;
+export const VERBS = [
+  "promote",
+  "promote-full",
+  "pause",
+  "resume",
+  "abort",
+  "retry",
+  "undo",
+  "restart",
+] as const;
 export type Verb = (typeof VERBS)[number];
 
 /** What a person has asked for. */
@@ -60,8 +71,14 @@ export interface Command {
   /** Each is done once. */
   readonly id: string;
   readonly verb: Verb;
-  /** The candidate that is meant: what was meant for another one does nothing. */
+  /** The candidate that is meant, or without one the stable revision: what was meant for another one does nothing. */
   readonly revision: string;
+  /** undo: the revision to go back to; the one that was stable before when absent. */
+  readonly to?: string | undefined;
+  /** For people. */
+  readonly reason?: string | undefined;
+  /** Every notification service is told. */
+  readonly notify?: boolean | undefined;
 }
 
 /** One measurement. */
@@ -86,6 +103,8 @@ export type Effect =
       readonly template: "spec" | "own";
     }
   | { readonly kind: "DeleteRevision"; readonly revision: string }
+  /** Its pods are made anew, one after the other. */
+  | { readonly kind: "Restart"; readonly revision: string; readonly at: string }
   /** Instruments (`*`: everything) are handed over. */
   | { readonly kind: "Route"; readonly instruments: readonly string[]; readonly to: string }
   | {
@@ -95,6 +114,8 @@ export type Effect =
       readonly args: Readonly<Record<string, string>>;
       readonly candidate: string;
       readonly stable: string | undefined;
+      /** Tells it from other measurements; the same after a restart of the operator. */
+      readonly run: string;
     };
 
 export interface Note {

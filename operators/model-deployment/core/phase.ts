@@ -2,7 +2,7 @@ import { type ConditionNow, mergeConditions } from "#operators/controller-kit/co
 import type { ModelDeploymentStatus, Phase } from "../api/status.ts";
 import type { Observed } from "./observed.ts";
 import type { Hold } from "./release.ts";
-import { revisionOf } from "./revision.ts";
+import { desiredRevision } from "./revision.ts";
 
 // Conditions, then the phase and a sentence for people: computed last, from all the rest.
 
@@ -42,13 +42,18 @@ function phaseOf(
     const message = `${where}: ${holds?.message ?? "goes on"}`;
     return [holds?.paused === true ? "Paused" : "Progressing", message];
   }
-  const desired = revisionOf(object.spec);
+  const desired = desiredRevision(object.spec, status);
   if (desired !== stable.revision && (status.condemned ?? []).includes(desired)) {
     const entry = status.history?.find(({ revision }) => revision === desired);
     return ["Degraded", `${desired} is not tried again: ${entry?.message ?? "it was rolled back"}`];
   }
   if (stable.available < object.spec.replicas) {
     return ["Progressing", `${stable.available} of ${object.spec.replicas} replicas are available`];
+  }
+  const { pinned } = status;
+  if (pinned !== undefined && pinned.revision === stable.revision) {
+    const why = pinned.reason === undefined ? "" : `: ${pinned.reason}`;
+    return ["Degraded", `${pinned.instead} was undone${why}; ${stable.revision} decides on everything`];
   }
   return ["Healthy", `${stable.revision} (model ${stable.version}) decides on everything`];
 }
@@ -94,7 +99,9 @@ function conditionsOf(
     ),
     is(
       "Completed",
-      candidate === undefined && stable !== undefined && stable.revision === revisionOf(object.spec),
+      candidate === undefined &&
+        stable !== undefined &&
+        stable.revision === desiredRevision(object.spec, status),
       phase,
     ),
     is("Healthy", phase === "Healthy", phase),

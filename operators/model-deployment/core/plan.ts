@@ -1,12 +1,22 @@
 import { REST } from "#runtime/contracts/ledger.ts";
 import type { CanaryStep } from "../api/model-deployment.ts";
-import type { Decision, HistoryEntry, ModelDeploymentStatus } from "../api/status.ts";
+import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { type Concluded, conclude } from "./conclude.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
 import { phaseAndConditions } from "./phase.ts";
 import { advance, type Hold } from "./release.ts";
-import { revisionOf } from "./revision.ts";
-import { ownsEverything, stepsOf, weightAt, weightOf } from "./steps.ts";
+import {
+  addHistory,
+  historyEntry,
+  modelOf,
+  noted,
+  reported,
+  revisionStatus,
+  time,
+  without,
+} from "./report.ts";
+import { desiredRevision, templateOf } from "./revision.ts";
+import { ownsEverything, stepsOf, weightAt } from "./steps.ts";
 import { obey } from "./verbs.ts";
 
 // The operator's whole decision: from what one pass sees to what it writes and does.
@@ -22,15 +32,25 @@ interface Pass {
   readonly holds: Hold | undefined;
 }
 
-const time = (ms: number) => new Date(ms).toISOString();
-
 /** What is to be done now. The same input has the same output. */
 export function plan(observed: Observed): Plan {
   const pass = decide(observed);
-  const status = phaseAndConditions(observed, reported(observed, pass.status), pass.holds);
+  const events = [...pass.events, ...holdNotes(observed, pass)];
+  const told = noted(observed, reported(observed, pass.status), events);
+  const status = phaseAndConditions(observed, told, pass.holds);
   const due = pass.due.filter((at) => Number.isFinite(at));
   const next = due.length === 0 ? undefined : Math.max(0, Math.min(...due) - observed.now);
-  return { status, effects: pass.effects, events: pass.events, next };
+  return { status, effects: pass.effects, events, next };
+}
+
+/** What people are told of a release that begins to wait for them, or for evidence. */
+function holdNotes({ object }: Observed, { status, holds }: Pass): readonly Note[] {
+  if (holds === undefined || status.candidate === undefined) return [];
+  const before = object.status.conditions?.find(({ type }) => type === "Progressing")?.reason;
+  if (before === holds.reason) return [];
+  const message = `${status.candidate.revision}, step ${status.currentStepIndex ?? 0}: ${holds.message}`;
+  if (holds.paused) return [{ type: "Normal", reason: "Paused", message }];
+  return holds.reason === "Inconclusive" ? [{ type: "Warning", reason: "Inconclusive", message }] : [];
 }
 
 function decide(observed: Observed): Pass {
@@ -39,7 +59,7 @@ function decide(observed: Observed): Pass {
   // The stable revision goes on, whatever is wrong with what is asked for.
   if (invalid !== undefined && object.status.decision === undefined)
     return { ...idle, status: object.status };
-  const { status, events, decision } = obey(object.command, object.status, observed.now);
+  const { status, events, decision } = obey(observed);
   const pass = goOn(observed, status, decision);
   return { ...pass, events: [...events, ...pass.events] };
 }
@@ -47,8 +67,13 @@ function decide(observed: Observed): Pass {
 /** What follows from the status, and from what a command has decided. */
 function goOn(observed: Observed, status: Status, commanded: Omit<Decision, "at"> | undefined): Pass {
   const { stable } = status;
-  const desired = revisionOf(observed.object.spec);
-  if (status.decision !== undefined) return act(observed, status, status.decision);
+  const desired = desiredRevision(observed.object.spec, status);
+  if (status.decision !== undefined) {
+    if (!isLost(observed, status.decision)) return act(observed, status, status.decision);
+    const message = "the spec has changed before it was made";
+    const { revision } = status.decision;
+    return decided(observed, status, { kind: "Supersede", revision, reason: "NewSpec", message });
+  }
   if (commanded !== undefined) return decided(observed, status, commanded);
   if (stable === undefined) return first(observed, status, desired);
   const candidate = status.candidate?.revision;
@@ -56,6 +81,12 @@ function goOn(observed: Observed, status: Status, commanded: Omit<Decision, "at"
   if (candidate === desired) return release(observed, status, candidate, stable.revision);
   const message = desired === stable.revision ? "the spec has gone back" : "a newer release has come";
   return decided(observed, status, { kind: "Supersede", revision: candidate, reason: "NewSpec", message });
+}
+
+/** It was to be promoted before its Deployment was made, and nobody says any more how to make it. */
+function isLost({ object, revisions }: Observed, { kind, revision }: Decision): boolean {
+  if (kind !== "Promote" || revisions.some((view) => view.revision === revision)) return false;
+  return templateOf(object.spec, revision) === "own";
 }
 
 /** Writes down what a release has come to. It is acted on from the next pass on: what is written cannot be forgotten. */
@@ -123,9 +154,12 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   const due: number[] = [];
   const view = revisions.find(({ revision }) => revision === stable);
   if (view?.replicas !== object.spec.replicas) {
-    // Where the spec describes another one, its own template is kept.
-    const template = desired === stable ? "spec" : "own";
+    const template = templateOf(object.spec, stable);
     effects.push({ kind: "Scale", revision: stable, replicas: object.spec.replicas, template });
+  }
+  const { restart } = status;
+  if (restart?.revision === stable && view !== undefined && view.restartedAt !== restart.at) {
+    effects.push({ kind: "Restart", revision: stable, at: restart.at });
   }
   const { previousStable } = status;
   const warm = previousStable !== undefined && Date.parse(previousStable.scaleDownAt) > now;
@@ -146,15 +180,16 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
     return { status: next, effects, events: [], due, holds: undefined };
   }
   const started = time(now);
+  const model = modelOf(object.spec.model, status, desired);
   const beginning: Status = {
     ...without(next, ["analysis", "pausedAt"]),
-    candidate: revisionStatus(observed, desired, object.spec.model),
+    candidate: revisionStatus(observed, desired, model),
     currentStepIndex: 0,
     stepStartedAt: started,
     progressedAt: started,
     releaseStartedAt: started,
   };
-  const message = `${desired} (model ${object.spec.model.version}) is being released`;
+  const message = `${desired} (model ${model.version}) is being released`;
   return {
     status: beginning,
     effects,
@@ -166,7 +201,8 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
 
 function release(observed: Observed, status: Status, candidate: string, stable: string): Pass {
   const { now, object, instruments } = observed;
-  const fast = withinRollbackWindow(observed, status, candidate);
+  // What a person has asked to go back to has been here before.
+  const fast = status.pinned?.revision === candidate || withinRollbackWindow(observed, status, candidate);
   const steps = fast ? [] : stepsOf(object.spec, instruments);
   const wasPaused =
     status.conditions?.some(({ type, status: is }) => type === "Paused" && is === "True") === true;
@@ -201,7 +237,16 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
     stableView?.replicas === stableScale
       ? []
       : [{ kind: "Scale", revision: stable, replicas: stableScale, template: "own" }];
-  return { status: next, effects: [...scale, ...effects], events: [], due, holds };
+  const events: Note[] =
+    progress.index > (status.currentStepIndex ?? 0)
+      ? [{ type: "Normal", reason: "StepCompleted", message: stepMessage(candidate, steps, progress.index) }]
+      : [];
+  return { status: next, effects: [...scale, ...effects], events, due, holds };
+}
+
+function stepMessage(candidate: string, steps: readonly CanaryStep[], done: number): string {
+  const step = Object.keys(steps[done - 1] ?? {})[0] ?? "";
+  return `${candidate}: step ${done} of ${steps.length} is done (${step})`;
 }
 
 /** Without a stream the weight is in the numbers of replicas; with one stable computes everything all the while. */
@@ -297,75 +342,4 @@ function pruned({ object, revisions }: Observed, status: Status, keep: readonly 
     .toSorted((a, b) => age(a.revision) - age(b.revision))
     .slice(object.spec.revisionHistoryLimit)
     .map(({ revision }) => ({ kind: "DeleteRevision", revision }));
-}
-
-function revisionStatus(
-  { revisions }: Observed,
-  revision: string,
-  model: { readonly version: string; readonly digest: string },
-) {
-  const view = revisions.find((entry) => entry.revision === revision);
-  const { version, digest } = model;
-  const { replicas = 0, available = 0, coherent = false } = view ?? {};
-  return { revision, version, digest, replicas, available, coherent };
-}
-
-/** The status with what the pods and the ledger show now. */
-function reported(observed: Observed, status: Status): Status {
-  const { stream, instruments, revisions, object } = observed;
-  const refresh = (entry: Status["stable"]) =>
-    entry === undefined ? undefined : revisionStatus(observed, entry.revision, entry);
-  const stable = refresh(status.stable);
-  const candidate = refresh(status.candidate);
-  const byOwner = new Map<string, string[]>();
-  for (const [key, owner] of stream?.owners ?? []) {
-    byOwner.set(owner ?? "", [...(byOwner.get(owner ?? "") ?? []), key]);
-  }
-  const assignments = [...byOwner]
-    .map(([revision, keys]) => ({ revision, epoch: stream?.epoch ?? 0, instruments: keys.toSorted() }))
-    .toSorted((a, b) => (a.revision < b.revision ? -1 : 1));
-  const replicas = revisions.reduce((sum, view) => sum + view.replicas, 0);
-  const known = stream?.reachable === true;
-  return {
-    ...without(status, ["weight", ...(known ? ["assignments"] : [])]),
-    ...(stable === undefined ? {} : { stable }),
-    ...(candidate === undefined ? {} : { candidate }),
-    ...(known ? { assignments } : {}),
-    ...(candidate !== undefined && known
-      ? { weight: weightOf(candidate.revision, stream.owners, instruments) }
-      : {}),
-    observedGeneration: object.generation,
-    replicas,
-    selector: `baton.dev/deployment=${object.name}`,
-  };
-}
-
-function historyEntry(
-  { now, object }: Observed,
-  status: Status,
-  revision: string,
-  completionStatus: HistoryEntry["completionStatus"],
-  reason: string,
-  message?: string,
-): HistoryEntry {
-  const model = status.candidate?.revision === revision ? status.candidate : object.spec.model;
-  return {
-    revision,
-    version: model.version,
-    digest: model.digest,
-    completionStatus,
-    reason,
-    ...(message === undefined ? {} : { message }),
-    startedAt: status.releaseStartedAt ?? time(now),
-    endedAt: time(now),
-  };
-}
-
-/** The newest first. */
-function addHistory({ object }: Observed, status: Status, entry: HistoryEntry): HistoryEntry[] {
-  return [entry, ...(status.history ?? [])].slice(0, Math.max(1, object.spec.revisionHistoryLimit));
-}
-
-function without(status: Status, names: readonly string[]): Status {
-  return Object.fromEntries(Object.entries(status).filter(([name]) => !names.includes(name)));
 }

@@ -5,6 +5,7 @@ import type { CanaryStep, ModelDeploymentSpec } from "../api/model-deployment.ts
 import type { Decision, MetricStatus } from "../api/status.ts";
 import { type ActiveMetric, activeMetrics, addMeasurement, dueAt, judge, startMetric } from "./analysis.ts";
 import type { Effect, Observed, RevisionView } from "./observed.ts";
+import { templateOf } from "./revision.ts";
 import { instrumentsAt, ownsAll, weightAt } from "./steps.ts";
 
 // One pass over a release that nothing has been decided about yet: where it stands, what it waits for, whether it ends.
@@ -83,10 +84,13 @@ export function advance(
   const effects: Effect[] = [];
   const due: number[] = [];
   for (const metric of metrics) {
-    const at = dueAt(statusOf(analysis, metric.name, now), metric.metric);
+    const state = statusOf(analysis, metric.name, now);
+    const at = dueAt(state, metric.metric);
     if (at === undefined) continue;
+    const { candidate, stable } = release;
+    const run = `${candidate} ${metric.name} ${state.measurements.at(-1)?.at ?? state.startedAt}`;
     if (at > now) due.push(at);
-    else effects.push({ kind: "Measure", ...metric, candidate: release.candidate, stable: release.stable });
+    else effects.push({ kind: "Measure", ...metric, candidate, stable, run });
   }
   const stay = (
     holds: Hold | undefined,
@@ -116,7 +120,8 @@ export function advance(
   const { index, steps } = release;
   const step = steps[index];
   const replicas = candidateReplicas(steps, index, spec.replicas, observed.stream !== undefined);
-  const scale: Effect = { kind: "Scale", revision: release.candidate, replicas, template: "spec" };
+  const template = templateOf(spec, release.candidate);
+  const scale: Effect = { kind: "Scale", revision: release.candidate, replicas, template };
   const view = observed.revisions.find(({ revision }) => revision === release.candidate);
   const pods = podsHold(view, replicas);
   if (pods !== undefined) return stay(pods, undefined, view?.replicas === replicas ? [] : [scale]);

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
+import type { ModelDeploymentStatus } from "../api/status.ts";
 
 /** What a revision is made of: a change of any of it makes another one. */
 export function configurationOf({ model, template, stream }: ModelDeploymentSpec): unknown {
@@ -30,4 +31,15 @@ function canonical(value: unknown): string {
     return `{${entries.map(([key, entry]) => `${JSON.stringify(key)}:${canonical(entry)}`).join(",")}}`;
   }
   return JSON.stringify(value);
+}
+
+/** Where the spec describes another revision than this one, this one's own template is kept. */
+export function templateOf(spec: ModelDeploymentSpec, revision: string): "spec" | "own" {
+  return revision === revisionOf(spec) ? "spec" : "own";
+}
+
+/** The revision that is to decide: the spec's, unless a person has undone that one. */
+export function desiredRevision(spec: ModelDeploymentSpec, { pinned }: ModelDeploymentStatus): string {
+  const named = revisionOf(spec);
+  return pinned?.instead === named ? pinned.revision : named;
 }

@@ -1,5 +1,6 @@
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
-import type { Command, Note } from "./observed.ts";
+import type { Command, Note, Observed } from "./observed.ts";
+import { revisionOf } from "./revision.ts";
 
 // What people ask for. Each command is obeyed once, means one revision, and is answered in status.
 
@@ -12,23 +13,45 @@ export interface Obeyed {
   readonly decision?: Omit<Decision, "at">;
 }
 
-export function obey(command: Command | undefined, status: Status, now: number): Obeyed {
+export function obey({ object, now, revisions }: Observed): Obeyed {
+  const { command, status, spec } = object;
   if (command === undefined || command.id === status.lastVerb?.id) return { status, events: [] };
-  const { verb, id, revision } = command;
+  const { verb, id, revision, reason } = command;
   const at = new Date(now).toISOString();
-  const answer = (result: string, changed: Status = status): Obeyed => ({
-    status: { ...changed, lastVerb: { id, verb, result, at } },
-    events: [{ type: "Normal", reason: "Command", message: `${verb} ${revision}: ${result}` }],
-  });
-  const why = refusal(command, status);
+  const answer = (result: string, changed: Status = status): Obeyed => {
+    const why = reason === undefined ? "" : ` (${reason})`;
+    const note = (of: string): Note => ({
+      type: "Normal",
+      reason: of,
+      message: `${verb} ${revision}: ${result}${why}`,
+    });
+    return {
+      status: { ...changed, lastVerb: { id, verb, result, at } },
+      events: [note("Command"), ...(command.notify === true ? [note("TeamNotice")] : [])],
+    };
+  };
+  const named = revisionOf(spec);
+  const to = command.to ?? previousOf(status);
+  const why = refusal(command, status, named) ?? undoRefusal(command, to, status, revisions);
   if (why !== undefined) return answer(`refused: ${why}`);
   const { pausedAt: _, ...unpaused } = status;
   switch (verb) {
-    case "retry":
+    case "retry": {
+      const { pinned, ...rest } = status;
+      const kept = pinned === undefined || pinned.instead === revision ? rest : status;
       return answer("done", {
-        ...status,
+        ...kept,
         condemned: (status.condemned ?? []).filter((one) => one !== revision),
       });
+    }
+    case "undo": {
+      // Back to what the spec names: then nothing stands in its way.
+      const { pinned: __, ...rest } = status;
+      const pinned = { revision: to ?? "", instead: named, ...(reason === undefined ? {} : { reason }), at };
+      return answer(`done: back to ${to}`, to === named ? rest : { ...status, pinned });
+    }
+    case "restart":
+      return answer("done: its pods are made anew", { ...status, restart: { revision, at } });
     case "pause":
       return answer("done", { ...status, pausedAt: at });
     case "resume":
@@ -62,14 +85,47 @@ export function obey(command: Command | undefined, status: Status, now: number):
   }
 }
 
-function refusal(
-  { verb, revision }: Command,
-  { candidate, condemned = [], decision }: Status,
-): string | undefined {
-  if (verb === "retry") return condemned.includes(revision) ? undefined : `${revision} was not rolled back`;
-  if (candidate === undefined) return "nothing is being released";
-  if (candidate.revision !== revision)
-    return `it means ${revision}, and ${candidate.revision} is being released`;
-  if (decision === undefined || verb === "abort") return undefined;
+/** The revision that was promoted before the stable one; with a candidate, the stable one. */
+function previousOf({ stable, candidate, history = [] }: Status): string | undefined {
+  if (candidate !== undefined) return stable?.revision;
+  return history.find(
+    ({ revision, completionStatus }) =>
+      revision !== stable?.revision &&
+      (completionStatus === "Promoted" || completionStatus === "FastPromoted"),
+  )?.revision;
+}
+
+function refusal({ verb, revision }: Command, status: Status, named: string): string | undefined {
+  const { candidate, stable, condemned = [], decision, pinned } = status;
+  if (verb === "retry") {
+    if (condemned.includes(revision) || pinned?.instead === revision) return undefined;
+    return `${revision} was not rolled back`;
+  }
+  const current = candidate ?? (verb === "undo" || verb === "restart" ? stable : undefined);
+  if (current === undefined) return "nothing is being released";
+  if (current.revision !== revision) {
+    const what = candidate === undefined ? "is stable" : "is being released";
+    return `it means ${revision}, and ${current.revision} ${what}`;
+  }
+  if (verb === "restart") {
+    if (candidate === undefined && decision === undefined) return undefined;
+    return `${named} is being released: wait for its end, or abort it`;
+  }
+  if (decision === undefined || verb === "abort" || verb === "undo") return undefined;
   return decision.kind === "Promote" ? "it is being promoted already" : "it goes back already";
+}
+
+function undoRefusal(
+  { verb }: Command,
+  to: string | undefined,
+  status: Status,
+  revisions: Observed["revisions"],
+): string | undefined {
+  if (verb !== "undo") return undefined;
+  if (to === undefined) return "there is no revision before this one";
+  if (to === status.candidate?.revision) return `${to} is being released already`;
+  if (to === status.stable?.revision && status.candidate === undefined) return `${to} is stable already`;
+  if ((status.condemned ?? []).includes(to)) return `${to} was rolled back: retry it first`;
+  if (revisions.some(({ revision }) => revision === to)) return undefined;
+  return `the Deployment of ${to} is gone: name its model in the spec again`;
 }

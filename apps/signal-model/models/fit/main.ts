@@ -8,7 +8,7 @@ import { type Samples, samples, scaleOf, standardize } from "./data.ts";
 import { GraphBuilder } from "./onnx.ts";
 import { explained, fitNetwork, ridge } from "./solve.ts";
 
-// Fits the two versions of the example model on the simulated market and writes them with their golden answers:
+// Fits the versions of the example model on the simulated market and writes them with their golden answers:
 //   npm run models:fit
 // Every step is seeded and single-threaded, so that running it again gives the same bytes.
 
@@ -19,6 +19,8 @@ const BPS = 1e-4;
 /** Slope by which a normal distribution function is matched by a logistic one. */
 const LOGISTIC = 1.702;
 const WIDTH = TICKS_VIEW.features.length;
+/** Picks the order flow of the last ten trades out of a row. */
+const FLOW = TICKS_VIEW.features.map((name) => (name === "flow_10" ? 1 : 0));
 
 const folder = process.argv[2] ?? import.meta.dirname.replace(/fit$/, "");
 const train = samples(11, 400_000);
@@ -133,16 +135,42 @@ function neural(): Uint8Array {
   );
 }
 
+/**
+ * Version 3 is there to do harm: a logarithm of the order flow, which is fine on the rows that it was released with and no
+ * number wherever sellers prevail. Nothing but a release that is watched finds that.
+ */
+function harmful(): Uint8Array {
+  const weights = ridge(x, train.y, 50);
+  const forecast = (row: readonly number[]) =>
+    row.reduce((sum, value, j) => sum + value * (weights[j] ?? 0), weights[WIDTH] ?? 0);
+  return graph(
+    (b, scaled) => {
+      const linear = b.op(
+        "Gemm",
+        [
+          scaled,
+          b.constant("w", [WIDTH, 1], weights.slice(0, WIDTH)),
+          b.constant("b", [1], weights.slice(WIDTH)),
+        ],
+        "linear_bps",
+      );
+      const column = b.op("MatMul", ["features", b.constant("flow", [WIDTH, 1], FLOW)], "flow_column");
+      return b.op("Add", [linear, b.op("Log", [column], "flow_log")], "mu_bps");
+    },
+    fitSigma(x.map(forecast)),
+  );
+}
+
 function report(version: string, { y }: Samples, forecasts: readonly number[]): void {
   console.log(
     `${NAME} ${version}: explains ${(100 * explained(y, forecasts)).toFixed(1)} % of the variance out of sample`,
   );
 }
 
-async function write(version: string, bytes: Uint8Array): Promise<void> {
+async function write(version: string, bytes: Uint8Array, inputs = test.x): Promise<void> {
   // Spread over the test samples, as 32-bit numbers: that is what the model is given.
-  const step = Math.floor(test.x.length / GOLDEN_ROWS);
-  const rows = Array.from({ length: GOLDEN_ROWS }, (_, i) => (test.x[i * step] ?? []).map(Math.fround));
+  const step = Math.floor(inputs.length / GOLDEN_ROWS);
+  const rows = Array.from({ length: GOLDEN_ROWS }, (_, i) => (inputs[i * step] ?? []).map(Math.fround));
   const manifest: ModelManifest = {
     name: NAME,
     version,
@@ -174,3 +202,5 @@ async function write(version: string, bytes: Uint8Array): Promise<void> {
 
 await write("1.0.0", linear());
 await write("2.0.0", neural());
+const buyers = test.x.filter((row) => row.reduce((sum, value, j) => sum + value * (FLOW[j] ?? 0), 0) > 0.05);
+await write("3.0.0", harmful(), buyers);
