@@ -31,7 +31,8 @@ export function addAnalysisTemplates(scope: Chart, { analysis }: Values): void {
   });
   template("p99-latency", {
     threshold: { max: maxP99Seconds },
-    // One slow moment is no harm yet.
+    // What it caught up with when it began is not to be in the window, and one slow moment is no harm yet.
+    initialDelay: window,
     failureLimit: 3,
     minSamples: 100,
     provider: prometheus(

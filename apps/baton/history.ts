@@ -38,12 +38,16 @@ export function historyCommand(): Command {
   return history;
 }
 
-function draw(deployment: string, { ok, counts, broken, violations }: Verdict, seconds: number): string {
+function draw(deployment: string, verdict: Verdict, seconds: number): string {
+  const { ok, counts, broken, violations, pauseMs } = verdict;
   const number = (value: number) => value.toLocaleString("en-US");
   const lines = [
     `${deployment}: ${ok ? "everything holds" : "BROKEN"} (${seconds.toFixed(1)} s)`,
     `  input ${number(counts.inputs)} · live ${number(counts.live)} · rejected ${number(counts.rejected)} · withheld ${number(counts.withheld)} · shadow ${number(counts.shadow)}`,
     `  hand-overs ${number(counts.handovers)}, of which forced ${number(counts.forced)} · not decided yet ${number(counts.pending)} · from before the first owner ${number(counts.unowned)}`,
+    ...(pauseMs === undefined
+      ? []
+      : [`  pauses of a partition: p50 ${pauseMs.p50} ms · p99 ${pauseMs.p99} ms · max ${pauseMs.max} ms`]),
     ...(Object.keys(RULES) as Rule[]).map((rule) => {
       const count = broken[rule];
       return `  ${count === 0 ? "ok    " : "BROKEN"} ${rule} ${RULES[rule]}${count === 0 ? "" : `: ${number(count)} times`}`;

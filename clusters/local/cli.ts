@@ -1,8 +1,8 @@
-import { readdir, rm } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Command } from "commander";
 import { LocalError, messageOf } from "./errors.ts";
-import { downCluster, readStatus, upCluster } from "./lifecycle.ts";
+import { downCluster, readStatus, resetCluster, upCluster } from "./lifecycle.ts";
 import { followFile, lastLines } from "./log-file.ts";
 import { clusterFolder, readCluster } from "./state.ts";
 import { clusterEnv, clusterView, renderView } from "./view.ts";
@@ -82,8 +82,7 @@ program
   .description("stop the cluster and delete everything it holds")
   .action(async () => {
     const { name } = options();
-    await downCluster(name);
-    await rm(clusterFolder(name), { recursive: true, force: true });
+    await resetCluster(name);
     console.log(`cluster ${name} deleted`);
   });
 

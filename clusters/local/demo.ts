@@ -1,126 +1,167 @@
-import { readFile } from "node:fs/promises";
+import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { DEPLOYMENT, type Report, type Status, Story } from "./demo-story.ts";
 import { LocalError, messageOf } from "./errors.ts";
-import { downCluster, upCluster } from "./lifecycle.ts";
-import { queryPrometheus, queryValue } from "./prometheus.ts";
+import { downCluster, resetCluster, upCluster } from "./lifecycle.ts";
+import { queryValue } from "./prometheus.ts";
 import { type ClusterState, REPOSITORY } from "./state.ts";
-import { exec } from "./toolchain/exec.ts";
 import { ensureToolchain, toolPath } from "./toolchain/index.ts";
-import { type PodView, podViews } from "./view.ts";
 
-// Starts the local cluster, deploys the services through its API server and shows the stream live, until Ctrl-C
-// or for --seconds.
+// Starts the local cluster, deploys the platform through its API server and lets the operator release three versions of a
+// model. Exit code 0 only if what it tells is true.
 
-const USAGE = `npm run demo -- [--name NAME] [--seconds N] [--json]
+const USAGE = `npm run demo -- [--name NAME] [--keep] [--json]
 
-  --name NAME    which local cluster (default demo)
-  --seconds N    end by itself after N seconds of streaming (default: until Ctrl-C)
-  --json         print one JSON object a second instead of a screen`;
-
-interface Frame {
-  readonly messagesPerSecond: number | undefined;
-  readonly signalsPerSecond: number | undefined;
-  readonly latencyMs: {
-    readonly p50: number | undefined;
-    readonly p95: number | undefined;
-    readonly p99: number | undefined;
-  };
-  readonly lag: number | undefined;
-  readonly featureReadsPerSecond: number | undefined;
-  readonly featureReadP99Ms: number | undefined;
-  readonly deadLetters: number | undefined;
-  readonly memory: readonly { readonly pod: string; readonly megabytes: number }[];
-  readonly pods: readonly PodView[];
-}
+  --name NAME   which local cluster (default demo)
+  --keep        go on streaming after the story, until Ctrl-C
+  --json        print JSON objects, the report last, instead of a screen`;
 
 const WINDOW = "10s";
-const FIRST_DECISION_TIMEOUT_MS = 120_000;
 
 const { values } = parseArgs({
   options: {
     name: { type: "string", default: "demo" },
-    seconds: { type: "string" },
+    keep: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
   },
 });
+const screen = process.stdout.isTTY === true && !values.json;
 
-async function frame(state: ClusterState): Promise<Frame> {
-  const ask = (query: string) => queryValue(state.ports.prometheus, query).catch(() => undefined);
-  const quantile = async (q: number) =>
-    ask(
-      `1000 * histogram_quantile(${q}, sum(rate(baton_signal_end_to_end_seconds_bucket[${WINDOW}])) by (le))`,
-    );
-  const [
-    messagesPerSecond,
-    signalsPerSecond,
-    p50,
-    p95,
-    p99,
-    lag,
-    featureReadsPerSecond,
-    featureRead,
-    deadLetters,
-    memory,
-    pods,
-  ] = await Promise.all([
-    ask(`sum(rate(baton_market_data_messages_total[${WINDOW}]))`),
-    ask(`sum(rate(baton_signals_total[${WINDOW}]))`),
-    quantile(0.5),
-    quantile(0.95),
-    quantile(0.99),
-    ask(`sum(baton_bus_lag_records{app="signal-model"})`),
-    ask(`sum(rate(baton_features_reads_total[${WINDOW}]))`),
-    ask(
-      `1000 * histogram_quantile(0.99, sum(rate(baton_features_command_seconds_bucket{operation="read"}[${WINDOW}])) by (le))`,
-    ),
-    ask("sum(baton_dead_letters_total)"),
-    queryPrometheus(state.ports.prometheus, "process_resident_memory_bytes").catch(() => []),
-    podViews(state).catch(() => []),
-  ]);
-  return {
-    messagesPerSecond,
-    signalsPerSecond,
-    latencyMs: { p50, p95, p99 },
-    lag,
-    featureReadsPerSecond,
-    featureReadP99Ms: featureRead,
-    deadLetters: deadLetters ?? 0,
-    memory: memory.map(({ labels, value }) => ({
-      pod: labels["pod"] ?? "",
-      megabytes: Math.round(value / 2 ** 20),
-    })),
-    pods,
-  };
+/** What is on the screen. */
+class View {
+  readonly #state: ClusterState;
+  readonly #started = Date.now();
+  readonly #follower: ChildProcess;
+  #tree: string[] = [];
+  #chapter = "";
+  #stream = "";
+  #told = 0;
+  #drawnAt = 0;
+
+  constructor(state: ClusterState) {
+    this.#state = state;
+    const args = [join(REPOSITORY, "apps/baton/main.ts"), "get", DEPLOYMENT, "--watch"];
+    const env = { ...process.env, KUBECONFIG: join(state.folder, "pki/admin.kubeconfig") };
+    this.#follower = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "ignore"] });
+    if (this.#follower.stdout === null) return;
+    createInterface({ input: this.#follower.stdout }).on("line", (line) => {
+      if (!/^[├└]/.test(line)) this.#tree = [];
+      this.#tree.push(line);
+      this.#draw();
+    });
+  }
+
+  chapter(text: string): void {
+    this.#chapter = text;
+    if (values.json) console.log(JSON.stringify({ at: this.#seconds(), chapter: text }));
+    else if (!screen) console.log(`\n${text}`);
+  }
+
+  /** Tells what the operator has noted since the last look. */
+  async show({ notes = [] }: Status): Promise<void> {
+    for (const { id, reason, message } of notes) {
+      if (id <= this.#told) continue;
+      this.#told = id;
+      if (values.json) console.log(JSON.stringify({ at: this.#seconds(), reason, message }));
+      else if (!screen) console.log(`  ${this.#seconds().toFixed(1).padStart(6)} s  ${reason}: ${message}`);
+    }
+    if (Date.now() - this.#drawnAt < 1_000 || !screen) return;
+    this.#drawnAt = Date.now();
+    this.#stream = await streamLine(this.#state);
+    this.#draw();
+  }
+
+  tree(): string {
+    return this.#tree.join("\n");
+  }
+
+  close(): void {
+    this.#follower.kill("SIGTERM");
+  }
+
+  #seconds(): number {
+    return (Date.now() - this.#started) / 1000;
+  }
+
+  #draw(): void {
+    if (!screen) return;
+    const lines = [
+      `Baton demo · cluster ${this.#state.name} · ${this.#seconds().toFixed(0)} s`,
+      "",
+      `  ${this.#chapter}`,
+      `  ${this.#stream}`,
+      "",
+      ...this.#tree.map((line) => `  ${line}`),
+      "",
+      "  Ctrl-C stops everything.",
+    ];
+    process.stdout.write(`\x1b[2J\x1b[H${lines.join("\n")}\n`);
+  }
 }
 
-function draw(state: ClusterState, current: Frame, seconds: number, firstDecisionMs: number): string {
-  const number = (value: number | undefined, digits = 0) =>
-    value === undefined
-      ? "-"
-      : value.toLocaleString("en-US", { maximumFractionDigits: digits, minimumFractionDigits: digits });
-  const memory = new Map(current.memory.map((entry) => [entry.pod, entry.megabytes]));
-  const { p50, p95, p99 } = current.latencyMs;
-  return [
-    `Baton demo · cluster ${state.name} · ${seconds} s · first decision ${(firstDecisionMs / 1000).toFixed(1)} s after start`,
-    "",
-    `  market data    ${number(current.messagesPerSecond).padStart(8)} messages/s on 20 instruments`,
-    `  signals        ${number(current.signalsPerSecond).padStart(8)} /s      dead letters ${number(current.deadLetters)}`,
-    `  end to end     p50 ${number(p50)} ms   p95 ${number(p95)} ms   p99 ${number(p99)} ms`,
-    `  lag            ${number(current.lag).padStart(8)} records`,
-    `  feature reads  ${number(current.featureReadsPerSecond).padStart(8)} /s      p99 ${number(current.featureReadP99Ms, 1)} ms`,
-    "",
-    `  ${"POD".padEnd(36)}${"PHASE".padEnd(12)}${"READY".padEnd(7)}${"RESTARTS".padStart(8)}${"MB".padStart(7)}`,
-    ...current.pods.map(
-      (pod) =>
-        `  ${pod.name.padEnd(36)}${pod.phase.padEnd(12)}${(pod.ready ? "yes" : "no").padEnd(7)}${String(pod.restarts).padStart(8)}${String(memory.get(pod.name) ?? "-").padStart(7)}`,
+async function streamLine({ ports }: ClusterState): Promise<string> {
+  const ask = (query: string) => queryValue(ports.prometheus, query).catch(() => undefined);
+  const [messages, decisions, p50, p99] = await Promise.all([
+    ask(`sum(rate(baton_market_data_messages_total[${WINDOW}]))`),
+    ask(`sum(rate(baton_outcomes_total{action="live"}[${WINDOW}]))`),
+    ...[0.5, 0.99].map((q) =>
+      ask(
+        `1000 * histogram_quantile(${q}, sum(rate(baton_signal_end_to_end_seconds_bucket[${WINDOW}])) by (le))`,
+      ),
     ),
-    "",
-    `  Prometheus  http://127.0.0.1:${state.ports.prometheus}      kubectl  export KUBECONFIG=${join(state.folder, "pki/admin.kubeconfig")}`,
-    "  Ctrl-C stops everything.",
+  ]);
+  return `${number(messages)} messages/s on 20 instruments · ${number(decisions)} live decisions/s · end to end p50 ${number(p50)} ms, p99 ${number(p99)} ms`;
+}
+
+function number(value: number | undefined, digits = 0): string {
+  if (value === undefined) return "-";
+  return value.toLocaleString("en-US", { maximumFractionDigits: digits, minimumFractionDigits: digits });
+}
+
+function drawReport(report: Report): string {
+  const { releases, rollbackMs, pauseMs, apiWrites, untrue } = report;
+  return [
+    "What has happened",
+    ...releases.toReversed().map(({ version, completionStatus, startedAt, endedAt, message }) => {
+      const seconds = (Date.parse(endedAt) - Date.parse(startedAt)) / 1000;
+      const how = `${completionStatus} after ${seconds.toFixed(1)} s`;
+      return `  ${version}  ${how}${message === undefined ? "" : `: ${message}`}`;
+    }),
+    `  breach to everything back   ${rollbackMs === undefined ? "-" : `${number(rollbackMs)} ms`}`,
+    `  messages                    ${number(report.messages)} in, ${number(report.live)} decided live, lost ${report.lost}, doubled ${report.doubled}, other breaches ${report.violations - report.lost - report.doubled}`,
+    `  pauses of ${number(report.handovers)} partitions     p50 ${number(pauseMs?.p50)} ms, p99 ${number(pauseMs?.p99)} ms`,
+    `  API writes of the operator  ${number(apiWrites)}`,
+    ...(untrue.length === 0
+      ? ["Every line of it was checked."]
+      : ["NOT SO:", ...untrue.map((claim) => `  ${claim}`)]),
   ].join("\n");
+}
+
+async function tell(story: Story, view: View, signal: AbortSignal): Promise<Report | undefined> {
+  const show = (status: Status) => void view.show(status);
+  const settled = ({ candidate, stable, assignments = [] }: Status) =>
+    candidate === undefined && assignments.every(({ revision }) => revision === stable?.revision);
+  const ended = (version: string) => (status: Status) =>
+    status.history?.[0]?.version === version && settled(status);
+
+  view.chapter("1/3  momentum 1.0.0 is applied: the first revision gets everything");
+  await story.until("the first revision", ended("1.0.0"), show);
+  if (signal.aborted) return undefined;
+  view.chapter("2/3  momentum 2.0.0, a good one: BTCUSDT, then low-, medium-volume, all");
+  await story.release("2.0.0");
+  await story.until("the end of 2.0.0", ended("2.0.0"), show);
+  if (signal.aborted) return undefined;
+  view.chapter("3/3  momentum 3.0.0, a harmful one: no number where sellers prevail");
+  await story.release("3.0.0");
+  await story.until("the end of 3.0.0", ended("3.0.0"), show);
+  if (signal.aborted) return undefined;
+  // What is on its way reaches its topic.
+  await sleep(1_000);
+  return story.report();
 }
 
 async function main(): Promise<void> {
@@ -129,86 +170,29 @@ async function main(): Promise<void> {
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop.abort());
   const progress = (line: string) => console.error(line);
   const toolchain = await ensureToolchain({ progress });
-  const warmStart = Date.now();
+  // A story begins at its beginning.
+  await resetCluster(values.name);
   const state = await upCluster(values.name, progress);
+  let view: View | undefined;
   try {
     if (stop.signal.aborted) return;
-    await deploy(state, toolPath(toolchain, "kubectl"));
-    progress("services deployed; waiting for the first decision ...");
-    await giveOwnership(state, stop.signal);
-    await firstDecision(state, stop.signal);
-    const firstDecisionMs = Date.now() - warmStart;
-    if (stop.signal.aborted) return;
-    progress(`first decision ${(firstDecisionMs / 1000).toFixed(1)} s after the start`);
-    await show(state, firstDecisionMs, stop.signal);
+    const story = new Story(state, toolPath(toolchain, "kubectl"), stop.signal);
+    await story.deploy();
+    progress("deployed; waiting for the operator ...");
+    view = new View(state);
+    const report = await tell(story, view, stop.signal);
+    if (report === undefined) return;
+    if (report.untrue.length > 0) process.exitCode = 1;
+    console.log(values.json ? JSON.stringify({ report }) : `\n${view.tree()}\n\n${drawReport(report)}\n`);
+    while (values.keep && !stop.signal.aborted) {
+      await view.show(await story.status());
+      await sleep(1_000, undefined, { signal: stop.signal }).catch(() => {});
+    }
   } finally {
+    view?.close();
     progress("stopping ...");
     await downCluster(values.name);
     progress(`stopped after ${((Date.now() - started) / 1000).toFixed(0)} s`);
-  }
-}
-
-async function deploy(state: ClusterState, kubectl: string): Promise<void> {
-  const manifests = join(REPOSITORY, "clusters/local/manifests");
-  const config = join(state.folder, "pki/admin.kubeconfig");
-  const args = ["--kubeconfig", config, "apply", "--server-side", "--force-conflicts", "-f", manifests];
-  const result = await exec(kubectl, args);
-  if (result.code !== 0)
-    throw new LocalError("MANIFEST_REJECTED", `kubectl apply failed:\n${result.tail.join("\n")}`);
-}
-
-/** Makes the deployed revision the one that decides, as the operator will do; until then all it does is shadow. */
-async function giveOwnership(state: ClusterState, signal: AbortSignal): Promise<void> {
-  const file = join(REPOSITORY, "clusters/local/manifests/signal-model.yaml");
-  const text = await readFile(file, "utf8");
-  const variable = (name: string) => new RegExp(`name: ${name}\\s+value: (\\S+)`).exec(text)?.[1] ?? "";
-  const move = ["move", "*", "--to", variable("REVISION"), "--deployment", variable("DEPLOYMENT"), "--json"];
-  const args = [join(REPOSITORY, "apps/baton/main.ts"), ...move];
-  const deadline = Date.now() + FIRST_DECISION_TIMEOUT_MS;
-  const env = { KAFKA_BROKERS: `127.0.0.1:${state.ports.kafka}` };
-  while (!signal.aborted) {
-    // Refused until its pods have begun.
-    const result = await exec(process.execPath, args, { env, signal }).catch(() => undefined);
-    if (result?.code === 0 || signal.aborted) return;
-    if (Date.now() > deadline) {
-      throw new LocalError("NOT_READY", `the model could not be made the owner:\n${result?.tail.join("\n")}`);
-    }
-    await sleep(250, undefined, { signal }).catch(() => {});
-  }
-}
-
-async function firstDecision(state: ClusterState, signal: AbortSignal): Promise<void> {
-  const deadline = Date.now() + FIRST_DECISION_TIMEOUT_MS;
-  while (!signal.aborted) {
-    const signals = await queryValue(
-      state.ports.prometheus,
-      'sum(baton_outcomes_total{action="live"})',
-    ).catch(() => undefined);
-    if ((signals ?? 0) > 0) return;
-    if (Date.now() > deadline) {
-      const pods = (await podViews(state))
-        .map((pod) => `${pod.name}: ${pod.phase} ${pod.reason ?? ""}`)
-        .join("; ");
-      throw new LocalError(
-        "NOT_READY",
-        `no decision after ${FIRST_DECISION_TIMEOUT_MS / 1000} s (${pods}); look at: npm run cluster -- logs signal-model --name ${state.name}`,
-      );
-    }
-    await sleep(250, undefined, { signal }).catch(() => {});
-  }
-}
-
-async function show(state: ClusterState, firstDecisionMs: number, signal: AbortSignal): Promise<void> {
-  const limit = values.seconds === undefined ? Number.POSITIVE_INFINITY : Number(values.seconds);
-  const screen = process.stdout.isTTY && !values.json;
-  for (let seconds = 0; seconds < limit && !signal.aborted; seconds++) {
-    const current = await frame(state);
-    if (values.json) console.log(JSON.stringify({ second: seconds, firstDecisionMs, ...current }));
-    else if (screen) process.stdout.write(`\x1b[2J\x1b[H${draw(state, current, seconds, firstDecisionMs)}\n`);
-    // Without a screen, such as in CI: a picture every ten seconds.
-    else if (seconds % 10 === 0 || seconds === limit - 1)
-      console.log(`${draw(state, current, seconds, firstDecisionMs)}\n`);
-    await sleep(1_000, undefined, { signal }).catch(() => {});
   }
 }
 

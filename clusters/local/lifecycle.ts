@@ -86,6 +86,12 @@ export async function downCluster(name: string): Promise<boolean> {
   return true;
 }
 
+/** Stops a cluster and deletes everything it holds. */
+export async function resetCluster(name: string): Promise<void> {
+  await downCluster(name);
+  await rm(clusterFolder(name), { recursive: true, force: true });
+}
+
 export async function readStatus(folder: string): Promise<StatusFile | undefined> {
   const text = await readFile(join(folder, "status.json"), "utf8").catch(() => undefined);
   return text === undefined ? undefined : (JSON.parse(text) as StatusFile);

@@ -202,7 +202,7 @@ export class Operator {
       case "DeleteRevision":
         return this.#cluster.deleteRevision(seen, effect.revision);
       case "Route":
-        if (stream !== undefined) this.#streams.route(stream, effect.instruments, effect.to);
+        if (stream !== undefined) this.#streams.route(stream, effect);
         return;
       case "Measure":
         this.#measure(key, seen, effect);

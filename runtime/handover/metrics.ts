@@ -16,12 +16,6 @@ export function handoverMetrics(registry: Registry) {
       labelNames: ["step"] as const,
       registers,
     }),
-    takeSeconds: new Histogram({
-      name: "baton_handover_take_seconds",
-      help: "From the owner's release to the commit that takes over, clocks of both pods compared",
-      buckets: [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 5, 30],
-      registers,
-    }),
     filled: new Counter({
       name: "baton_handover_filled_total",
       help: "Decisions made live when taking over, by where they were kept",

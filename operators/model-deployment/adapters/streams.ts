@@ -1,9 +1,11 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Bus } from "#runtime/bus/port.ts";
 import { DEADLINES } from "#runtime/handover/conduct.ts";
 import { Conductor, type ConductorEvent } from "#runtime/handover/conductor.ts";
 import { ensureDeploymentTopics } from "#runtime/handover/ledger.ts";
+import { groupOf } from "#runtime/handover/partition.ts";
 import { holdingOf, type LedgerState, type Place, partitionState } from "#runtime/handover/rules.ts";
-import type { StreamView } from "../core/observed.ts";
+import type { Effect, StreamView } from "../core/observed.ts";
 
 // The ledgers: who decides on what, and hand-overs on their way.
 
@@ -29,6 +31,12 @@ export interface StreamsOptions {
 const STALE_MS = 5_000;
 /** Partitions of an input topic are counted anew after this. */
 const PLACES_MS = 30_000;
+
+/** A revision that needs longer to commit what has come in is behind. */
+const CAUGHT_UP_MS = 1_000;
+const CAUGHT_UP_POLL_MS = 50;
+/** Markers of transactions at the end of an input are never committed; so few records are no matter. */
+const MARGIN = 10n;
 
 interface Open {
   readonly conductor: Promise<Conductor>;
@@ -79,7 +87,7 @@ export class Streams {
   }
 
   /** Begins a hand-over, unless the same is on its way. One to another revision is ended first. */
-  route(spec: StreamSpec, instruments: readonly string[], to: string): void {
+  route(spec: StreamSpec, { instruments, to, caughtUp }: Effect & { kind: "Route" }): void {
     const { name } = spec;
     const open = this.#ensure(spec);
     if (open.moving?.to === to) return;
@@ -89,6 +97,7 @@ export class Streams {
     void (async () => {
       try {
         const conductor = await open.conductor;
+        if (caughtUp) await this.#untilCaughtUp(spec, to, moving.stop.signal);
         await conductor.move(instruments, to, open.places, moving.stop.signal);
       } catch (error) {
         if (!moving.stop.signal.aborted) this.#failed(name, open, error);
@@ -97,6 +106,27 @@ export class Streams {
         this.#options.onChange(name);
       }
     })();
+  }
+
+  /** Waits until a revision has committed within a second whatever has come in meanwhile. */
+  async #untilCaughtUp({ name, topics }: StreamSpec, revision: string, signal: AbortSignal): Promise<void> {
+    const admin = await this.#options.bus.admin();
+    for (const topic of topics) {
+      let since = Date.now();
+      let ends = await admin.offsets(topic);
+      while (!signal.aborted) {
+        const committed = await admin.committed(groupOf(name, revision), topic);
+        const behind = [...ends].some(
+          ([partition, { latest }]) => (committed.get(partition) ?? 0n) + MARGIN < latest,
+        );
+        if (!behind && Date.now() - since <= CAUGHT_UP_MS) break;
+        if (!behind) {
+          since = Date.now();
+          ends = await admin.offsets(topic);
+        }
+        await sleep(CAUGHT_UP_POLL_MS, undefined, { signal }).catch(() => {});
+      }
+    }
   }
 
   /** Ends what belongs to a deployment. */

@@ -40,7 +40,7 @@ function promote(observed: Observed, candidate: string): Concluded {
     return { done: true, effects, holds: undefined };
   }
   return waits(
-    [...effects, { kind: "Route", instruments: [REST], to: candidate }],
+    [...effects, { kind: "Route", instruments: [REST], to: candidate, caughtUp: true }],
     "Moving",
     "the candidate gets everything",
   );
@@ -69,7 +69,7 @@ function goBack(observed: Observed, status: ModelDeploymentStatus, candidate: st
   if ((view?.available ?? 0) === 0)
     return waits(effects, "Pods", "stable has no replica that could take over");
   return waits(
-    [...effects, { kind: "Route", instruments: [REST], to: stable }],
+    [...effects, { kind: "Route", instruments: [REST], to: stable, caughtUp: false }],
     "Moving",
     "everything goes back to stable",
   );

@@ -106,7 +106,13 @@ export type Effect =
   /** Its pods are made anew, one after the other. */
   | { readonly kind: "Restart"; readonly revision: string; readonly at: string }
   /** Instruments (`*`: everything) are handed over. */
-  | { readonly kind: "Route"; readonly instruments: readonly string[]; readonly to: string }
+  | {
+      readonly kind: "Route";
+      readonly instruments: readonly string[];
+      readonly to: string;
+      /** Not before the revision computes what comes in now: until it does, nobody would decide. Never on the way back. */
+      readonly caughtUp: boolean;
+    }
   | {
       readonly kind: "Measure";
       readonly name: string;

@@ -125,7 +125,11 @@ function first(observed: Observed, status: Status, desired: string): Pass {
       };
     }
     const holds: Hold = { reason: "Moving", message: "gets everything", paused: false };
-    return { ...pass, effects: [{ kind: "Route", instruments: [REST], to: desired }], holds };
+    return {
+      ...pass,
+      effects: [{ kind: "Route", instruments: [REST], to: desired, caughtUp: false }],
+      holds,
+    };
   }
   const entry = historyEntry(observed, status, desired, "Promoted", "FirstRevision");
   return {
@@ -149,7 +153,7 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   const effects: Effect[] = [];
   // Partitions that were added belong to nobody yet.
   if (stream?.reachable === true && stream.movingTo === undefined && !ownsEverything(stable, stream.owners)) {
-    effects.push({ kind: "Route", instruments: [REST], to: stable });
+    effects.push({ kind: "Route", instruments: [REST], to: stable, caughtUp: false });
   }
   const due: number[] = [];
   const view = revisions.find(({ revision }) => revision === stable);

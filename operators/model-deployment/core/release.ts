@@ -192,6 +192,7 @@ export function advance(
     kind: "Route",
     instruments: wanted.includes(REST) ? [REST] : wanted,
     to: release.candidate,
+    caughtUp: true,
   };
   return stay({ reason: "Moving", message, paused: false }, undefined, [route]);
 }

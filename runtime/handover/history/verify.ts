@@ -39,6 +39,8 @@ export interface Verdict {
     /** Inputs from before anybody owned the instrument. */
     readonly unowned: number;
   };
+  /** From an owner's release to the commit that takes over, in milliseconds, by partition; clocks of both compared. */
+  readonly pauseMs: { readonly p50: number; readonly p99: number; readonly max: number } | undefined;
   /** How often each rule is broken. */
   readonly broken: Readonly<Record<Rule, number>>;
   /** The first breaches of each rule. */
@@ -148,6 +150,9 @@ export class HistoryChecker {
   readonly #streams = new Map<string, Stream>();
   readonly #broken: Record<Rule, number> = { H1: 0, H2: 0, H3: 0, H4: 0, H5: 0, H6: 0, H7: 0, H8: 0 };
   readonly #violations: Violation[] = [];
+  /** When what was asked for was released, by epoch and partition. */
+  readonly #released = new Map<string, number>();
+  readonly #pauses: number[] = [];
   readonly #counts = {
     inputs: 0,
     live: 0,
@@ -162,8 +167,14 @@ export class HistoryChecker {
 
   addLedger(record: Ledger): void {
     this.#ownership.apply(record);
-    if (record.type === "taken") this.#counts.handovers += 1;
-    if (record.type === "released" && record.forced) this.#counts.forced += 1;
+    if (record.type === "released") {
+      if (record.forced) this.#counts.forced += 1;
+      this.#released.set(`${record.epoch} ${placeKey(record)}`, record.at);
+    }
+    if (record.type !== "taken") return;
+    this.#counts.handovers += 1;
+    const released = this.#released.get(`${record.epoch} ${placeKey(record)}`);
+    if (released !== undefined) this.#pauses.push(record.at - released);
   }
 
   /** An input record, by its partition and in its order. */
@@ -217,7 +228,16 @@ export class HistoryChecker {
       this.#checkRevisions(history, before, after);
     }
     const total = Object.values(this.#broken).reduce((sum, count) => sum + count, 0);
-    return { ok: total === 0, counts: this.#counts, broken: this.#broken, violations: this.#violations };
+    const sorted = this.#pauses.toSorted((a, b) => a - b);
+    const quantile = (share: number) => sorted[Math.ceil(share * sorted.length) - 1] ?? 0;
+    return {
+      ok: total === 0,
+      counts: this.#counts,
+      pauseMs:
+        sorted.length === 0 ? undefined : { p50: quantile(0.5), p99: quantile(0.99), max: quantile(1) },
+      broken: this.#broken,
+      violations: this.#violations,
+    };
   }
 
   #checkOrder(
