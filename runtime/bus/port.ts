@@ -56,7 +56,18 @@ export interface Producer {
 export interface Transaction {
   readonly records: readonly OutRecord[];
   /** Read positions that are committed for a consumer group together with the records. */
-  readonly offsets?: { readonly group: string; readonly positions: readonly Position[] };
+  readonly offsets?: {
+    readonly group: string;
+    readonly positions: readonly Position[];
+    /** Kept with the positions; at most 4,096 bytes. */
+    readonly metadata?: string;
+  };
+}
+
+/** A read position as it was committed. */
+export interface Committed {
+  readonly offset: bigint;
+  readonly metadata: string;
 }
 
 /**
@@ -70,6 +81,12 @@ export interface TransactionalProducer {
    * use and what was committed has to be read back: BusError FENCED or TRANSACTION_FAILED.
    */
   commit(transaction: Transaction): Promise<void>;
+  /**
+   * Calls back with every record that had been committed to the leftovers' partitions of some topics when this producer
+   * was opened, from a time on, each partition's in the order of the commits. Of earlier producers of the same id these
+   * are all; others' open transactions are not waited for, and are left out.
+   */
+  settled(topics: readonly string[], sinceMs: number, onRecord: (record: InRecord) => void): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -147,6 +164,8 @@ export interface Admin {
   offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, bigint>>;
   /** Committed offsets of a group by partition; partitions without one are absent. */
   committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>>;
+  /** The same with what was kept with the positions. */
+  positions(group: string, topic: string): Promise<ReadonlyMap<number, Committed>>;
   deleteTopics(topics: readonly string[]): Promise<void>;
   close(): Promise<void>;
 }

@@ -6,8 +6,10 @@ import { topics } from "#runtime/contracts/topics.ts";
 import { conduct, DEADLINES, type Deadlines, type Debtor, planMove } from "./conduct.ts";
 import { HandoverError } from "./errors.ts";
 import { LedgerFollower, ledgerRecord } from "./ledger.ts";
-import { committedBy, leftoversOf, readLedger, transactionalId } from "./partition.ts";
+import { readLedger } from "./partition.ts";
+import { endsAt } from "./repair.ts";
 import { forcedRelease, type LedgerState, type Place, partitionState, refusal } from "./rules.ts";
+import { leftoversOf, standingOf, transactionalId } from "./standing.ts";
 
 /** Points of the protocol at which a test may stop a conductor. */
 export const CONDUCTOR_STEPS = ["conducting", "requested", "fenced-owner", "forced", "completed"] as const;
@@ -171,12 +173,13 @@ export class Conductor {
     });
     try {
       await hook?.("fenced-owner");
-      const committed = await committedBy({ bus, deployment }, revision, place);
+      const standing = await standingOf({ bus, deployment }, revision, place, producer);
+      const ended = standing === undefined ? 0n : endsAt(standing.mark, standing.position, standing.done);
       // As a worker would begin: what it wrote before it was fenced may not have been read yet.
       const abort = AbortSignal.timeout(READ_MS);
       await readLedger({ deployment, revision, follower: this.#follower }, place, producer, abort);
       const state = partitionState(this.state, place);
-      const release = forcedRelease(state, revision, committed ?? 0n);
+      const release = forcedRelease(state, revision, ended);
       if (release !== undefined) {
         const { epoch, cut } = release;
         const record = { epoch, revision, ...place, cut: String(cut), forced: true } as const;

@@ -53,10 +53,12 @@ export async function ensureDeploymentTopics(
 ): Promise<void> {
   const { partitions, replicas } = shape;
   const log = { replicas, config: { "cleanup.policy": "compact" } };
+  // Outcomes are looked for by their writer's clock.
+  const outcomes = { replicas, config: { "message.timestamp.type": "CreateTime" } };
   await (await bus.admin()).ensureTopics([
-    { name: topics.signals(deployment), partitions, replicas },
-    { name: topics.shadow(deployment), partitions, replicas },
-    { name: topics.deadLetters(deployment), partitions: 1, replicas },
+    { name: topics.signals(deployment), partitions, ...outcomes },
+    { name: topics.shadow(deployment), partitions, ...outcomes },
+    { name: topics.deadLetters(deployment), partitions: 1, ...outcomes },
     { name: topics.ledger(deployment), partitions: 1, ...log },
     { name: topics.control(deployment), partitions: 1, ...log },
   ]);

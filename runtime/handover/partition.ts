@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BusError } from "#runtime/bus/errors.ts";
-import type { Bus, Leftovers, OutRecord, TransactionalProducer } from "#runtime/bus/port.ts";
+import type { Bus, OutRecord, TransactionalProducer } from "#runtime/bus/port.ts";
 import type { Ledger } from "#runtime/contracts/ledger.ts";
-import { topics } from "#runtime/contracts/topics.ts";
 import { type LedgerFollower, ledgerRecord } from "./ledger.ts";
 import type { handoverMetrics } from "./metrics.ts";
 import { type Action, type Destinations, type Outcome, outcomeRecord } from "./outcome.ts";
+import { type Done, encodeMark, isDone, type Mark, resumeAt } from "./repair.ts";
 import { Ring } from "./ring.ts";
 import {
   type Duty,
@@ -21,6 +21,7 @@ import {
   workerDuty,
 } from "./rules.ts";
 import { readShadow } from "./shadow.ts";
+import { committedBy, groupOf, leftoversOf, standingOf, transactionalId } from "./standing.ts";
 
 /** Points of the protocol at which a test may stop a worker. */
 export const STEPS = [
@@ -62,34 +63,6 @@ export interface Revision {
 /** A worker that was fenced because its partition moved hears of that within a heartbeat. */
 const REVOKED_WITHIN_MS = 3_000;
 
-export function groupOf(deployment: string, revision: string): string {
-  return `${deployment}.${revision}`;
-}
-
-export function transactionalId(deployment: string, revision: string, { topic, partition }: Place): string {
-  return `${deployment}.${revision}.${topic}.${partition}`;
-}
-
-/** Everything that a worker of the partition may have written to. */
-export async function leftoversOf(
-  bus: Bus,
-  deployment: string,
-  revision: string,
-  place: Place,
-): Promise<Leftovers> {
-  const admin = await bus.admin();
-  const every = async (topic: string) =>
-    Array.from({ length: await admin.partitions(topic) }, (_, partition) => ({ topic, partition }));
-  const shadow = await every(topics.shadow(deployment));
-  const partitions = [
-    ...(await every(topics.signals(deployment))),
-    ...(await every(topics.deadLetters(deployment))),
-    ...shadow.filter(({ partition }) => partition === place.partition % shadow.length),
-    { topic: topics.ledger(deployment), partition: 0 },
-  ];
-  return { partitions, position: { group: groupOf(deployment, revision), place } };
-}
-
 /**
  * One partition of one revision while this process has it: commits outcomes where the ledger says that they belong,
  * releases and takes over. Only one thing happens at a time.
@@ -101,6 +74,10 @@ export class PartitionWorker {
   readonly #ring: Ring;
   readonly #gone = new AbortController();
   #position: bigint;
+  /** What is committed may be more than what is done: where half of a transaction was lost. */
+  readonly #committed: bigint;
+  /** Outcomes from `#position` on that are there already. */
+  readonly #done: Map<bigint, Done>;
   #last: Promise<unknown> = Promise.resolve();
 
   /** Takes a partition over: fences whoever had it, reads where it got to, reads the ledger, in this order. */
@@ -112,26 +89,35 @@ export class PartitionWorker {
     });
     try {
       await hook?.("fenced", place);
-      const committed = await committedBy(shared, revision, place);
+      const before = await standingOf(shared, revision, place, producer);
       await hook?.("position-read", place);
-      const position = committed ?? (await begin(shared, place, producer, signal));
-      if (committed !== undefined && unsafe !== "ledger-read") {
+      const committed = before?.position ?? (await begin(shared, place, producer, signal));
+      if (before !== undefined && unsafe !== "ledger-read") {
         await readLedger(shared, place, producer, signal);
       }
       await hook?.("ledger-read", place);
-      return new PartitionWorker(shared, place, producer, position);
+      const done = before?.done ?? new Map();
+      const start = resumeAt(before?.mark, committed, done);
+      return new PartitionWorker(shared, place, producer, { start, committed, done });
     } catch (error) {
       await producer.close().catch(() => {});
       throw error;
     }
   }
 
-  private constructor(shared: Revision, place: Place, producer: TransactionalProducer, position: bigint) {
+  private constructor(
+    shared: Revision,
+    place: Place,
+    producer: TransactionalProducer,
+    { start, committed, done }: { start: bigint; committed: bigint; done: Map<bigint, Done> },
+  ) {
     this.#shared = shared;
     this.place = place;
     this.#producer = producer;
-    this.#position = position;
-    this.#ring = new Ring(shared.ringBytes, position);
+    this.#position = start;
+    this.#committed = committed;
+    this.#done = done;
+    this.#ring = new Ring(shared.ringBytes, start);
   }
 
   /** Next offset to be committed. */
@@ -184,17 +170,24 @@ export class PartitionWorker {
     const halted = this.#shared.halted();
     metrics.halted.set(halted ? 1 : 0);
     const shadow: Outcome[] = [];
-    const records: OutRecord[] = outcomes.map((outcome) => {
-      const holding = isLive(state, revision, outcome.instrument, outcome.input.offset);
+    const at = Date.now();
+    const records: OutRecord[] = [];
+    for (const outcome of outcomes) {
+      const { offset } = outcome.input;
+      const holding = isLive(state, revision, outcome.instrument, offset);
       const action: Action = holding === undefined ? "shadow" : halted ? "withheld" : "live";
       if (action === "shadow") shadow.push(outcome);
+      if (this.#done.size > 0 && isDone(this.#done, offset, action)) continue;
       metrics.outcomes.inc({ action, kind: outcome.kind });
-      return outcomeRecord(outcome, action, holding?.epoch, this.#shared.destinations);
-    });
+      records.push(outcomeRecord(outcome, action, holding?.epoch, this.#shared.destinations));
+    }
+    const from = outcomes[0]?.input.offset ?? next;
+    const mark: Mark = { from, count: outcomes.length, kind: "batch", at };
     const apart = release !== undefined && unsafe === "same-transaction";
     if (apart) await this.#write([this.#releasedRecord({ ...release, cut: this.#position })]);
     if (release !== undefined && !apart) records.push(this.#releasedRecord(release));
-    await this.#write(records, next);
+    await this.#write(records, { next, mark });
+    for (const { input } of outcomes) if (this.#done.size > 0) this.#done.delete(input.offset);
     for (const outcome of shadow) this.#ring.push(outcome);
     metrics.ringBytes.set(this.place, this.#ring.bytes);
     metrics.transactionRecords.observe(outcomes.length);
@@ -215,8 +208,9 @@ export class PartitionWorker {
     const { revision, destinations, metrics, hook, halted, fillRecords } = this.#shared;
     await hook?.("taking", this.place);
     const { epoch, cut, fill } = duty;
-    const outcomes = (await this.#outcomesFrom(fill)).filter((outcome) =>
-      moves(this.#state(), duty.keys, outcome.instrument),
+    const outcomes = (await this.#outcomesFrom(fill)).filter(
+      ({ instrument, input }) =>
+        moves(this.#state(), duty.keys, instrument) && this.#done.get(input.offset)?.live !== true,
     );
     const base = { at: Date.now(), epoch, revision, ...this.place };
     const action = () => (halted() ? "withheld" : "live");
@@ -229,7 +223,13 @@ export class PartitionWorker {
       const step: Ledger = last
         ? { type: "taken", ...base, cut: String(cut), next: String(this.#position) }
         : { type: "filled", ...base, next: String(filledTo) };
-      await this.#write([...records, this.#ledger(step)]);
+      const from = part[0]?.input.offset;
+      const mark =
+        from === undefined ? undefined : { from, count: part.length, kind: "live" as const, at: base.at };
+      await this.#write(
+        [...records, this.#ledger(step)],
+        mark === undefined ? undefined : { next: this.#position, mark },
+      );
       for (const { kind } of part) metrics.outcomes.inc({ action: became, kind });
       if (last) break;
       await hook?.("filled", this.place);
@@ -285,13 +285,16 @@ export class PartitionWorker {
     return ledgerRecord(this.#shared.deployment, record);
   }
 
-  async #write(records: readonly OutRecord[], next?: bigint): Promise<void> {
+  async #write(
+    records: readonly OutRecord[],
+    position?: { readonly next: bigint; readonly mark: Mark },
+  ): Promise<void> {
     const { deployment, revision } = this.#shared;
     const group = groupOf(deployment, revision);
     try {
       await this.#producer.commit({
         records,
-        ...(next === undefined ? {} : { offsets: { group, positions: [{ ...this.place, offset: next }] } }),
+        ...(position === undefined ? {} : { offsets: this.#offsets(group, position) }),
       });
     } catch (error) {
       // Whoever has the partition now fenced this worker; the group says so a moment later.
@@ -303,6 +306,12 @@ export class PartitionWorker {
     }
   }
 
+  /** A position never goes back, also where something is done again. */
+  #offsets(group: string, { next, mark }: { readonly next: bigint; readonly mark: Mark }) {
+    const offset = next > this.#committed ? next : this.#committed;
+    return { group, positions: [{ ...this.place, offset }], metadata: encodeMark(mark) };
+  }
+
   #exclusive(work: () => Promise<void>): Promise<void> {
     const result = this.#last.then(() => {
       if (this.#gone.signal.aborted) throw new BusError("REBALANCED", "the partition is gone");
@@ -311,16 +320,6 @@ export class PartitionWorker {
     this.#last = result.catch(() => {});
     return result;
   }
-}
-
-/** The position that a revision has committed; undefined before it has begun with the partition. */
-export async function committedBy(
-  { bus, deployment }: Pick<Revision, "bus" | "deployment">,
-  revision: string,
-  place: Place,
-): Promise<bigint | undefined> {
-  const admin = await bus.admin();
-  return (await admin.committed(groupOf(deployment, revision), place.topic)).get(place.partition);
 }
 
 /**
@@ -367,7 +366,11 @@ async function begin(
     // Kept at once: a crash before the first batch must not move the beginning.
     await producer.commit({
       records: [ledgerRecord(deployment, record)],
-      offsets: { group: groupOf(deployment, revision), positions: [{ ...place, offset: start }] },
+      offsets: {
+        group: groupOf(deployment, revision),
+        positions: [{ ...place, offset: start }],
+        metadata: encodeMark({ from: start, count: 0, kind: "batch", at: record.at }),
+      },
     });
     return start;
   }

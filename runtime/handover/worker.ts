@@ -7,8 +7,9 @@ import { type HaltCache, HaltSwitch } from "./halt.ts";
 import { LedgerFollower } from "./ledger.ts";
 import { handoverMetrics } from "./metrics.ts";
 import { OUTCOME_HEADER, type Outcome, type OutcomeKind } from "./outcome.ts";
-import { groupOf, PartitionWorker, type Revision } from "./partition.ts";
+import { PartitionWorker, type Revision } from "./partition.ts";
 import { placeKey } from "./rules.ts";
+import { groupOf } from "./standing.ts";
 
 /** What a model made of one record of a batch. */
 export interface Decided {

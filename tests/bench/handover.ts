@@ -4,7 +4,7 @@ import { topics } from "#runtime/contracts/topics.ts";
 import { Conductor } from "#runtime/handover/conductor.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
 import { parseOutcome } from "#runtime/handover/outcome.ts";
-import { groupOf } from "#runtime/handover/partition.ts";
+import { groupOf } from "#runtime/handover/standing.ts";
 import { claim, placesOf } from "#tests/support/handover.ts";
 import { handoverProcess } from "#tests/support/nemesis.ts";
 import { startBrokers } from "#tests/support/processes.ts";

@@ -313,6 +313,33 @@ export function busConformance(name: string, open: () => Bus): void {
       expect(values()).toEqual(["before", "heir"]);
     });
 
+    it("tells what earlier producers of an id have committed, and what was kept with a position", async () => {
+      const id = `tx-${randomUUID()}`;
+      const group = `g-${randomUUID()}`;
+      const partitions = [0, 1].map((partition) => ({ topic, partition }));
+      const first = await bus.transactionalProducer(id);
+      await first.commit({ records: [record("old", { partition: 0, timestamp: Date.now() - 60_000 })] });
+      const since = Date.now();
+      await first.commit({
+        records: [
+          record("a", { partition: 0 }),
+          record("b", { partition: 1 }),
+          record("c", { partition: 2 }),
+        ],
+        offsets: { group, positions: [{ topic, partition: 1, offset: 7n }], metadata: "from 3" },
+      });
+      const heir = await another().transactionalProducer(id, { leftovers: { partitions } });
+      await heir.commit({ records: [record("later", { partition: 0 })] });
+      const found: string[] = [];
+      await heir.settled([topic], since, ({ value }) => void found.push(String(value)));
+      expect(found.toSorted()).toEqual(["a", "b"]);
+      const all: string[] = [];
+      await heir.settled([topic], since - 120_000, ({ value }) => void all.push(String(value)));
+      expect(all.toSorted()).toEqual(["a", "b", "old"]);
+      await heir.settled(["another-topic"].slice(1), since, () => expect.unreachable());
+      expect(await admin.positions(group, topic)).toEqual(new Map([[1, { offset: 7n, metadata: "from 3" }]]));
+    });
+
     it("writes nothing of a transaction that cannot be sent, and stays usable", async () => {
       const producer = await bus.transactionalProducer(`tx-${randomUUID()}`);
       const tooLarge = record("x".repeat(DEFAULTS.maxRecordBytes + 1), { partition: 0 });

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { readToEnd } from "#runtime/bus/read.ts";
 import { topics } from "#runtime/contracts/topics.ts";
-import { groupOf } from "#runtime/handover/partition.ts";
+import { groupOf } from "#runtime/handover/standing.ts";
 import type { DecisionWorker } from "#runtime/handover/worker.ts";
 import { batonProcess, baton as runBaton } from "#tests/support/baton.ts";
 import { claim, echoWorker } from "#tests/support/handover.ts";

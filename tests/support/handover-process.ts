@@ -6,7 +6,8 @@ import type { TransactionalProducer } from "#runtime/bus/port.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { Conductor } from "#runtime/handover/conductor.ts";
 import { redisHaltCache } from "#runtime/handover/halt.ts";
-import { groupOf, type Unsafe } from "#runtime/handover/partition.ts";
+import type { Unsafe } from "#runtime/handover/partition.ts";
+import { groupOf } from "#runtime/handover/standing.ts";
 import { echo, echoWorker, memoryHaltCache, placesOf } from "./handover.ts";
 
 // One side of a hand-over in a process of its own, so that it can be killed and frozen:

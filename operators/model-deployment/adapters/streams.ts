@@ -3,8 +3,8 @@ import type { Bus } from "#runtime/bus/port.ts";
 import { DEADLINES } from "#runtime/handover/conduct.ts";
 import { Conductor, type ConductorEvent } from "#runtime/handover/conductor.ts";
 import { ensureDeploymentTopics } from "#runtime/handover/ledger.ts";
-import { groupOf } from "#runtime/handover/partition.ts";
 import { holdingOf, type LedgerState, type Place, partitionState } from "#runtime/handover/rules.ts";
+import { groupOf } from "#runtime/handover/standing.ts";
 import type { Effect, StreamView } from "../core/observed.ts";
 
 // The ledgers: who decides on what, and hand-overs on their way.

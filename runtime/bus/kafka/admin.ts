@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin as KafkaJsAdmin } from "kafkajs";
 import { BusError } from "../errors.ts";
-import { type Admin, DEFAULTS, type TopicSpec } from "../port.ts";
+import { type Admin, type Committed, DEFAULTS, type TopicSpec } from "../port.ts";
 import { busError } from "./client.ts";
 
 const RETRY_MS = 10_000;
@@ -92,13 +92,19 @@ export class KafkaAdmin implements Admin {
   }
 
   async committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>> {
+    const found = await this.positions(group, topic);
+    return new Map([...found].map(([partition, { offset }]) => [partition, offset]));
+  }
+
+  async positions(group: string, topic: string): Promise<ReadonlyMap<number, Committed>> {
     const entries = await this.#ofEvery(topic, async (client) => {
       const found = await client.fetchOffsets({ groupId: group, topics: [topic] });
       return found.flatMap(({ partitions }) => partitions);
     });
-    const committed = new Map<number, bigint>();
-    for (const { partition, offset } of entries) {
-      if (BigInt(offset) >= 0n) committed.set(partition, BigInt(offset));
+    const committed = new Map<number, Committed>();
+    for (const { partition, offset, metadata } of entries) {
+      if (BigInt(offset) >= 0n)
+        committed.set(partition, { offset: BigInt(offset), metadata: metadata ?? "" });
     }
     return committed;
   }

@@ -407,7 +407,7 @@ function keyOf(partition: TopicPartition): string {
   return `${partition.topic}/${partition.partition}`;
 }
 
-function toRecord(topic: string, partition: number, offset: bigint, message: KafkaMessage): InRecord {
+export function toRecord(topic: string, partition: number, offset: bigint, message: KafkaMessage): InRecord {
   const headers: Record<string, string> = {};
   // Not Object.entries: this is called once for every record.
   for (const name in message.headers) {

@@ -53,7 +53,11 @@ export class KafkaBus implements Bus {
     options: TransactionalOptions = {},
   ): Promise<TransactionalProducer> {
     const count: PartitionCount = (topic, above) => this.#count(topic, above);
-    return this.#track(await KafkaTransactionalProducer.open(this.#kafka, id, count, this.#metrics, options));
+    return this.#track(
+      await KafkaTransactionalProducer.open(this.#kafka, id, count, this.#metrics, options, () =>
+        this.admin(),
+      ),
+    );
   }
 
   async consumer(options: ConsumerOptions): Promise<Consumer> {

@@ -2,7 +2,10 @@ import type { Kafka, Producer as KafkaJsProducer, Transaction as KafkaJsTransact
 import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import type {
+  Admin,
+  InRecord,
   OutRecord,
+  Position,
   ProducerOptions,
   Transaction,
   TransactionalOptions,
@@ -17,6 +20,7 @@ import {
   Partitions,
   toMessages,
 } from "./producer.ts";
+import { readSettled } from "./settled.ts";
 import { chunks } from "./size.ts";
 
 /** An open transaction of a dead process blocks readers for this long. */
@@ -35,7 +39,7 @@ async function send(
   open: KafkaJsTransaction,
   groups: readonly Group[],
   compression: (typeof COMPRESSION)[keyof typeof COMPRESSION],
-): Promise<void> {
+): Promise<readonly Position[]> {
   const topicMessages = [...Map.groupBy(groups, ({ topic }) => topic)].map(([topic, parts]) => ({
     topic,
     messages: toMessages(parts),
@@ -47,15 +51,39 @@ async function send(
   if (acknowledged.join() !== asked.join()) {
     throw new Error(`acknowledged were ${acknowledged.join()} of ${asked.join()}`);
   }
+  return results.map(({ topicName, partition, baseOffset }) => ({
+    topic: topicName,
+    partition,
+    offset: BigInt(baseOffset ?? -1),
+  }));
+}
+
+/** What is committed before the records that the leftovers were ended with. */
+async function readUpTo(
+  kafka: Kafka,
+  admin: () => Promise<Admin>,
+  ends: readonly Position[],
+  topics: readonly string[],
+  sinceMs: number,
+  onRecord: (record: InRecord) => void,
+): Promise<void> {
+  const starts = new Map<string, ReadonlyMap<number, bigint>>();
+  for (const topic of topics) starts.set(topic, await (await admin()).offsetsAt(topic, sinceMs));
+  const stretches = ends.flatMap(({ topic, partition, offset: to }) => {
+    const from = starts.get(topic)?.get(partition);
+    return from === undefined ? [] : [{ topic, partition, from, to }];
+  });
+  await readSettled(kafka, stretches, onRecord);
 }
 
 async function sendOffsets(
   open: KafkaJsTransaction,
-  { group, positions }: NonNullable<Transaction["offsets"]>,
+  { group, positions, metadata = "" }: NonNullable<Transaction["offsets"]>,
 ): Promise<void> {
   const topics = [...Map.groupBy(positions, ({ topic }) => topic)].map(([topic, parts]) => ({
     topic,
-    partitions: parts.map(({ partition, offset }) => ({ partition, offset: String(offset) })),
+    // kafkajs passes it on, and does not declare it.
+    partitions: parts.map(({ partition, offset }) => ({ partition, offset: String(offset), metadata })),
   }));
   await open.sendOffsets({ consumerGroupId: group, topics });
 }
@@ -77,6 +105,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
     count: PartitionCount,
     metrics: BusMetrics,
     options: TransactionalOptions,
+    admin: () => Promise<Admin>,
   ): Promise<KafkaTransactionalProducer> {
     const client = kafka.producer({
       transactionalId: id,
@@ -97,7 +126,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
         partition,
         records: [{ topic, key: LEFTOVERS_KEY, value: null }],
       }));
-      if (nothing.length > 0) await send(transaction, nothing, COMPRESSION.none);
+      const beginnings = nothing.length > 0 ? await send(transaction, nothing, COMPRESSION.none) : [];
       const position = options.leftovers?.position;
       if (position !== undefined) {
         await sendOffsets(transaction, {
@@ -106,12 +135,21 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
         });
       }
       await transaction.abort();
+      return new KafkaTransactionalProducer(
+        id,
+        client,
+        count,
+        metrics,
+        options,
+        (topics, sinceMs, onRecord) => readUpTo(kafka, admin, beginnings, topics, sinceMs, onRecord),
+      );
     } catch (error) {
       await client.disconnect().catch(() => {});
       throw busError(error, "TRANSACTION_FAILED");
     }
-    return new KafkaTransactionalProducer(id, client, count, metrics, options);
   }
+
+  readonly settled: TransactionalProducer["settled"];
 
   private constructor(
     id: string,
@@ -119,7 +157,9 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
     count: PartitionCount,
     metrics: BusMetrics,
     options: ProducerOptions,
+    settled: TransactionalProducer["settled"],
   ) {
+    this.settled = settled;
     this.id = id;
     this.#client = client;
     this.#metrics = metrics;

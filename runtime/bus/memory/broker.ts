@@ -1,5 +1,5 @@
 import { BusError } from "../errors.ts";
-import type { InRecord, OutRecord, Position, TopicPartition, TopicSpec } from "../port.ts";
+import type { Committed, InRecord, OutRecord, Position, TopicPartition, TopicSpec } from "../port.ts";
 
 export interface GroupMember {
   readonly topics: readonly string[];
@@ -8,7 +8,7 @@ export interface GroupMember {
 
 interface Group {
   readonly members: Set<GroupMember>;
-  readonly committed: Map<string, bigint>;
+  readonly committed: Map<string, Committed>;
   generation: number;
 }
 
@@ -85,15 +85,15 @@ export class MemoryBroker {
     this.#rebalance(groupId);
   }
 
-  commit(groupId: string, positions: readonly Position[], generation?: number): void {
+  commit(groupId: string, positions: readonly Position[], generation?: number, metadata = ""): void {
     const group = this.#group(groupId);
     if (generation !== undefined && generation !== group.generation)
       throw new BusError("REBALANCED", groupId);
     for (const position of positions)
-      group.committed.set(`${position.topic}/${position.partition}`, position.offset);
+      group.committed.set(`${position.topic}/${position.partition}`, { offset: position.offset, metadata });
   }
 
-  committed(groupId: string, topic: string, partition: number): bigint | undefined {
+  committed(groupId: string, topic: string, partition: number): Committed | undefined {
     return this.#groups.get(groupId)?.committed.get(`${topic}/${partition}`);
   }
 

@@ -3,15 +3,19 @@ import { partitionOf } from "../partitioner.ts";
 import {
   type Admin,
   type Bus,
+  type Committed,
   type Consumer,
   type ConsumerOptions,
   DEFAULTS,
+  type InRecord,
+  type Leftovers,
   type OutRecord,
   type Position,
   type Producer,
   type TopicPartition,
   type TopicSpec,
   type Transaction,
+  type TransactionalOptions,
   type TransactionalProducer,
 } from "../port.ts";
 import { type GroupMember, MemoryBroker } from "./broker.ts";
@@ -31,8 +35,11 @@ export class MemoryBus implements Bus {
     return this.#track(new MemoryProducer(this.#broker));
   }
 
-  async transactionalProducer(id: string): Promise<TransactionalProducer> {
-    return this.#track(new MemoryTransactionalProducer(this.#broker, id));
+  async transactionalProducer(
+    id: string,
+    { leftovers }: TransactionalOptions = {},
+  ): Promise<TransactionalProducer> {
+    return this.#track(new MemoryTransactionalProducer(this.#broker, id, leftovers));
   }
 
   async consumer(options: ConsumerOptions): Promise<Consumer> {
@@ -91,12 +98,27 @@ class MemoryTransactionalProducer implements TransactionalProducer {
   readonly id: string;
   readonly #broker: MemoryBroker;
   readonly #epoch: number;
+  readonly #ends: readonly { readonly place: TopicPartition; readonly end: number }[];
   #failed: BusError | undefined;
 
-  constructor(broker: MemoryBroker, id: string) {
+  constructor(broker: MemoryBroker, id: string, leftovers: Leftovers | undefined) {
     this.id = id;
     this.#broker = broker;
     this.#epoch = broker.fence(id);
+    this.#ends = (leftovers?.partitions ?? []).map((place) => ({ place, end: broker.log(place).length }));
+  }
+
+  async settled(
+    topics: readonly string[],
+    sinceMs: number,
+    onRecord: (record: InRecord) => void,
+  ): Promise<void> {
+    for (const { place, end } of this.#ends) {
+      if (!topics.includes(place.topic)) continue;
+      for (const record of this.#broker.log(place).slice(0, end)) {
+        if (record.timestamp >= sinceMs) onRecord(record);
+      }
+    }
   }
 
   async commit(transaction: Transaction): Promise<void> {
@@ -112,7 +134,8 @@ class MemoryTransactionalProducer implements TransactionalProducer {
       for (const [index, record] of transaction.records.entries())
         this.#broker.append(record, places[index] ?? 0);
       if (transaction.offsets !== undefined) {
-        this.#broker.commit(transaction.offsets.group, transaction.offsets.positions);
+        const { group, positions, metadata } = transaction.offsets;
+        this.#broker.commit(group, positions, undefined, metadata);
       }
     } catch (error) {
       this.#failed = error instanceof BusError ? error : new BusError("TRANSACTION_FAILED", String(error));
@@ -239,7 +262,9 @@ class MemoryConsumer implements Consumer {
   #start({ topic, partition }: TopicPartition): bigint {
     const { group, from } = this.#options;
     const committed = group === undefined ? undefined : this.#broker.committed(group, topic, partition);
-    return committed ?? (from === "earliest" ? 0n : BigInt(this.#broker.log({ topic, partition }).length));
+    return (
+      committed?.offset ?? (from === "earliest" ? 0n : BigInt(this.#broker.log({ topic, partition }).length))
+    );
   }
 
   #pump(): void {
@@ -322,12 +347,17 @@ class MemoryAdmin implements Admin {
   }
 
   async committed(group: string, topic: string): Promise<ReadonlyMap<number, bigint>> {
-    const committed = new Map<number, bigint>();
+    const found = await this.positions(group, topic);
+    return new Map([...found].map(([partition, { offset }]) => [partition, offset]));
+  }
+
+  async positions(group: string, topic: string): Promise<ReadonlyMap<number, Committed>> {
+    const positions = new Map<number, Committed>();
     for (const partition of this.#broker.partitions(topic).keys()) {
-      const offset = this.#broker.committed(group, topic, partition);
-      if (offset !== undefined) committed.set(partition, offset);
+      const found = this.#broker.committed(group, topic, partition);
+      if (found !== undefined) positions.set(partition, found);
     }
-    return committed;
+    return positions;
   }
 
   async deleteTopics(topics: readonly string[]): Promise<void> {

@@ -5,8 +5,8 @@ import { topics } from "#runtime/contracts/topics.ts";
 import { HandoverError } from "../errors.ts";
 import { parseLedger } from "../ledger.ts";
 import { parseOutcome } from "../outcome.ts";
-import { groupOf } from "../partition.ts";
 import { type Place, placeKey } from "../rules.ts";
+import { groupOf } from "../standing.ts";
 import { HistoryChecker, type Source, type Verdict } from "./verify.ts";
 
 const MARKERS_MS = 1_000;

@@ -1,0 +1,134 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Kafka, KafkaMessage } from "kafkajs";
+import type { InRecord, TopicPartition } from "../port.ts";
+import { toRecord } from "./consumer.ts";
+
+// Reads what has been committed in a stretch of a partition, without a group and without waiting for transactions of others
+// that are open: it reads everything, and goes by the markers itself. kafkajs has no such reader; its requests are used.
+
+type RawMessage = KafkaMessage & {
+  readonly isControlRecord: boolean;
+  readonly batchContext: { readonly producerId: string; readonly inTransaction: boolean };
+};
+
+interface Broker {
+  fetch(request: object): Promise<{
+    readonly responses: readonly {
+      readonly partitions: readonly {
+        readonly highWatermark: string;
+        readonly messages: readonly RawMessage[];
+      }[];
+    }[];
+  }>;
+}
+
+interface Cluster {
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+  refreshMetadata(): Promise<void>;
+  addMultipleTargetTopics(topics: readonly string[]): Promise<void>;
+  findBroker(node: { nodeId: string }): Promise<Broker>;
+  findLeaderForPartitions(topic: string, partitions: readonly number[]): Readonly<Record<string, unknown>>;
+}
+
+export interface Stretch extends TopicPartition {
+  readonly from: bigint;
+  /** The first offset that is not read. */
+  readonly to: bigint;
+}
+
+const READ_UNCOMMITTED = 0;
+const MAX_BYTES = 4 * 1024 * 1024;
+const MAX_WAIT_MS = 100;
+const ATTEMPTS = 40;
+const RETRY_MS = 250;
+
+/** Calls back with the committed records of some stretches, each in the order of the commits. */
+export async function readSettled(
+  kafka: Kafka,
+  stretches: readonly Stretch[],
+  onRecord: (record: InRecord) => void,
+): Promise<void> {
+  const wanted = stretches.filter(({ from, to }) => from < to);
+  if (wanted.length === 0) return;
+  const cluster = clusterOf(kafka);
+  try {
+    await cluster.connect();
+    await cluster.addMultipleTargetTopics([...new Set(wanted.map(({ topic }) => topic))]);
+    await Promise.all(wanted.map((stretch) => readOne(cluster, stretch, onRecord)));
+  } finally {
+    await cluster.disconnect().catch(() => {});
+  }
+}
+
+async function readOne(
+  cluster: Cluster,
+  { topic, partition, from, to }: Stretch,
+  onRecord: (record: InRecord) => void,
+): Promise<void> {
+  const open = new Map<string, InRecord[]>();
+  for (let offset = from; offset < to; ) {
+    const messages = await fetched(cluster, { topic, partition }, offset);
+    for (const message of messages) {
+      const at = BigInt(message.offset);
+      if (at < offset || at >= to) continue;
+      const { producerId, inTransaction } = message.batchContext;
+      if (message.isControlRecord) {
+        if (isCommit(message)) for (const record of open.get(producerId) ?? []) onRecord(record);
+        open.delete(producerId);
+      } else {
+        const record = toRecord(topic, partition, at, message);
+        if (inTransaction) open.set(producerId, [...(open.get(producerId) ?? []), record]);
+        else onRecord(record);
+      }
+    }
+    const last = messages.at(-1);
+    // Compaction may have left nothing up to the end.
+    if (last === undefined) return;
+    const next = BigInt(last.offset) + 1n;
+    if (next <= offset) return;
+    offset = next;
+  }
+}
+
+async function fetched(
+  cluster: Cluster,
+  { topic, partition }: TopicPartition,
+  offset: bigint,
+): Promise<readonly RawMessage[]> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const [nodeId = ""] = Object.keys(cluster.findLeaderForPartitions(topic, [partition]));
+      const broker = await cluster.findBroker({ nodeId });
+      const { responses } = await broker.fetch({
+        isolationLevel: READ_UNCOMMITTED,
+        maxWaitTime: MAX_WAIT_MS,
+        minBytes: 1,
+        maxBytes: MAX_BYTES,
+        topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes: MAX_BYTES }] }],
+      });
+      return responses[0]?.partitions[0]?.messages ?? [];
+    } catch (error) {
+      // A leader that has moved, or is about to be elected.
+      if (attempt >= ATTEMPTS) throw error;
+      await sleep(RETRY_MS);
+      await cluster.refreshMetadata().catch(() => {});
+    }
+  }
+}
+
+/** A marker's key is its version and its type, two bytes each; 1 commits. */
+function isCommit({ key }: RawMessage): boolean {
+  return key !== null && key.length >= 4 && key.readInt16BE(2) === 1;
+}
+
+/** kafkajs makes its connections by a function that only its own parts are meant to call. */
+function clusterOf(kafka: Kafka): Cluster {
+  const symbol = Object.getOwnPropertySymbols(kafka).find(
+    ({ description }) => description === "private:Kafka:createCluster",
+  );
+  if (symbol === undefined) throw new Error("kafkajs has changed: it makes clusters in another way");
+  const create = (kafka as unknown as Record<symbol, (options: object) => Cluster>)[symbol];
+  if (create === undefined) throw new Error("kafkajs has changed: it makes clusters in another way");
+  return create({ allowAutoTopicCreation: false, metadataMaxAge: 300_000 });
+}

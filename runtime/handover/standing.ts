@@ -1,0 +1,89 @@
+import type { Bus, Leftovers, TransactionalProducer } from "#runtime/bus/port.ts";
+import { topics } from "#runtime/contracts/topics.ts";
+import { parseOutcome, type ReadOutcome } from "./outcome.ts";
+import { type Done, doneBy, type Mark, parseMark } from "./repair.ts";
+import type { Place } from "./rules.ts";
+
+// How a revision stands in a partition: its names in Kafka, where it may have written, what it has committed.
+
+interface Deployment {
+  readonly bus: Bus;
+  readonly deployment: string;
+}
+
+export function groupOf(deployment: string, revision: string): string {
+  return `${deployment}.${revision}`;
+}
+
+export function transactionalId(deployment: string, revision: string, { topic, partition }: Place): string {
+  return `${deployment}.${revision}.${topic}.${partition}`;
+}
+
+/** Everything that a worker of the partition may have written to. */
+export async function leftoversOf(
+  bus: Bus,
+  deployment: string,
+  revision: string,
+  place: Place,
+): Promise<Leftovers> {
+  const admin = await bus.admin();
+  const every = async (topic: string) =>
+    Array.from({ length: await admin.partitions(topic) }, (_, partition) => ({ topic, partition }));
+  const shadow = await every(topics.shadow(deployment));
+  const partitions = [
+    ...(await every(topics.signals(deployment))),
+    ...(await every(topics.deadLetters(deployment))),
+    ...shadow.filter(({ partition }) => partition === place.partition % shadow.length),
+    { topic: topics.ledger(deployment), partition: 0 },
+  ];
+  return { partitions, position: { group: groupOf(deployment, revision), place } };
+}
+
+/** What a revision has committed, and which outcomes it has around there. */
+export interface Standing {
+  readonly position: bigint;
+  readonly mark: Mark | undefined;
+  readonly done: Map<bigint, Done>;
+}
+
+/** A worker's clock may step back by so much between a mark and what follows it. */
+const CLOCK_MS = 2_000;
+
+/**
+ * How a revision stands in a partition, for whoever has fenced it with `producer`; undefined before it has begun there.
+ * The topics are asked as well as the position: half of a commit may be lost.
+ */
+export async function standingOf(
+  { bus, deployment }: Deployment,
+  revision: string,
+  place: Place,
+  producer: TransactionalProducer,
+): Promise<Standing | undefined> {
+  const admin = await bus.admin();
+  const found = (await admin.positions(groupOf(deployment, revision), place.topic)).get(place.partition);
+  if (found === undefined) return undefined;
+  const mark = parseMark(found.metadata);
+  if (mark === undefined) return { position: found.offset, mark, done: new Map() };
+  const outcomes: ReadOutcome[] = [];
+  const destinations = [
+    topics.signals(deployment),
+    topics.deadLetters(deployment),
+    topics.shadow(deployment),
+  ];
+  await producer.settled(destinations, mark.at - CLOCK_MS, ({ headers }) => {
+    const outcome = parseOutcome(headers);
+    if (outcome !== undefined) outcomes.push(outcome);
+  });
+  const done = doneBy(outcomes, revision, place);
+  return { position: found.offset, mark, done };
+}
+
+/** The position that a revision has committed; undefined before it has begun with the partition. */
+export async function committedBy(
+  { bus, deployment }: Deployment,
+  revision: string,
+  place: Place,
+): Promise<bigint | undefined> {
+  const admin = await bus.admin();
+  return (await admin.committed(groupOf(deployment, revision), place.topic)).get(place.partition);
+}

@@ -1,0 +1,193 @@
+import { randomUUID } from "node:crypto";
+import kafkajs from "kafkajs";
+import { afterEach, beforeEach, describe, expect, inject, it } from "vitest";
+import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import type { OutRecord } from "#runtime/bus/port.ts";
+import { topics } from "#runtime/contracts/topics.ts";
+import { Conductor } from "#runtime/handover/conductor.ts";
+import { verifyHistory } from "#runtime/handover/history/read.ts";
+import { OUTCOME_HEADER, outcomeRecord } from "#runtime/handover/outcome.ts";
+import { encodeMark } from "#runtime/handover/repair.ts";
+import { groupOf, leftoversOf, transactionalId } from "#runtime/handover/standing.ts";
+import { claim, echoWorker, placesOf } from "#tests/support/handover.ts";
+import { waitFor } from "#tests/support/wait.ts";
+
+// What a broker that died in the middle of a commit may leave behind (ADR 13): half of a transaction. Written here by hand,
+// under the worker's own id; whoever takes over has to make it whole, once.
+
+const cluster = inject("cluster");
+const brokers = [`127.0.0.1:${cluster.ports.kafka}`];
+const INSTRUMENTS = ["BTCUSDT", "ETHUSDT", "SOLUSDT", "ADAUSDT"] as const;
+const EPOCH = 1;
+
+let bus: KafkaBus;
+let name: string;
+let topic: string;
+let sent: number;
+const opened: { stop(): Promise<void> }[] = [];
+
+beforeEach(async () => {
+  bus = new KafkaBus({ brokers, clientId: "test" });
+  name = `half-${randomUUID().slice(0, 8)}`;
+  topic = `md.crypto.${name}`;
+  sent = 0;
+  await (await bus.admin()).ensureTopics([{ name: topic, partitions: 1 }]);
+  await claim(bus, name, "a", topic);
+});
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map((part) => part.stop()));
+  await bus.close();
+});
+
+async function worker(revision: string) {
+  const made = echoWorker({ bus, deployment: name, revision, topics: [topic], sessionTimeoutMs: 6_000 });
+  opened.push(made);
+  await made.start();
+  return made;
+}
+
+async function send(count: number): Promise<void> {
+  const producer = await bus.producer();
+  for (let i = 0; i < count; i++, sent++) {
+    const key = INSTRUMENTS[sent % INSTRUMENTS.length] as string;
+    await producer.send({ topic, partition: 0, key, value: Buffer.from(String(sent)) });
+  }
+}
+
+async function allCommitted(revision: string): Promise<void> {
+  const admin = await bus.admin();
+  await waitFor(`${revision} to commit everything`, async () => {
+    return (await admin.committed(groupOf(name, revision), topic)).get(0) === BigInt(sent);
+  });
+}
+
+/** A first worker decides on ten records and ends; ten more come in. */
+async function tenDone(): Promise<void> {
+  const first = await worker("a");
+  await send(10);
+  await allCommitted("a");
+  await first.stop();
+  await send(10);
+}
+
+/** What a worker would write about input offsets. */
+const outcomesOf = (offsets: readonly number[], revision = "a"): OutRecord[] =>
+  offsets.map((offset) => {
+    const instrument = INSTRUMENTS[offset % INSTRUMENTS.length] as string;
+    const headers = {
+      [OUTCOME_HEADER.input]: `${topic}/0/${offset}`,
+      [OUTCOME_HEADER.instrument]: instrument,
+      [OUTCOME_HEADER.revision]: revision,
+    };
+    const input = { topic, partition: 0, offset: BigInt(offset) };
+    const value = Buffer.from(`${revision}:${offset}`);
+    const to = {
+      live: topics.signals(name),
+      shadow: topics.shadow(name),
+      deadLetters: topics.deadLetters(name),
+      shadowPartitions: 4,
+    };
+    return outcomeRecord(
+      { input, instrument, kind: "decision", key: instrument, value, headers },
+      "live",
+      EPOCH,
+      to,
+    );
+  });
+
+/** Commits under the id of revision a's worker. */
+async function commitAs(records: readonly OutRecord[], position?: number): Promise<void> {
+  const place = { topic, partition: 0 };
+  const producer = await bus.transactionalProducer(transactionalId(name, "a", place), {
+    leftovers: await leftoversOf(bus, name, "a", place),
+  });
+  const metadata = encodeMark({ from: 10n, count: 10, kind: "batch", at: Date.now() });
+  const positions = [{ ...place, offset: BigInt(position ?? 0) }];
+  await producer.commit({
+    records,
+    ...(position === undefined ? {} : { offsets: { group: groupOf(name, "a"), positions, metadata } }),
+  });
+  await producer.close();
+}
+
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+
+async function verdict() {
+  const { violations, counts } = await verifyHistory(bus, name);
+  expect(violations).toEqual([]);
+  return counts;
+}
+
+describe("half of a commit", { timeout: 60_000 }, () => {
+  it.each([
+    ["the outcomes without the position", range(10, 20), undefined],
+    ["some of the outcomes without the position", [10, 12, 14, 16, 18], undefined],
+    ["the position without the outcomes", [], 20],
+    ["the position and some of the outcomes", [11, 15, 19], 20],
+    ["all of it", range(10, 20), 20],
+  ] as const)("%s: each record is decided once", async (_, offsets, position) => {
+    await tenDone();
+    await commitAs(outcomesOf(offsets), position);
+    await worker("a");
+    await send(10);
+    await allCommitted("a");
+    expect(await verdict()).toMatchObject({ inputs: 30, live: 30, pending: 0 });
+  });
+
+  it.each([
+    ["the outcomes without the position", range(10, 20), undefined, 20],
+    ["the position without the outcomes", [], 20, 10],
+  ] as const)(
+    "of a worker that is dead for good, %s: another revision goes on there",
+    async (_, offsets, position, cut) => {
+      await tenDone();
+      await worker("b");
+      await allCommitted("b");
+      await commitAs(outcomesOf(offsets), position);
+      const conductor = new Conductor({
+        bus,
+        deployment: name,
+        deadlines: { releaseMs: 300, takeMs: 30_000 },
+      });
+      opened.push({ stop: () => conductor.close() });
+      await conductor.start();
+      await conductor.move(["*"], "b", await placesOf(bus, topic));
+      await send(5);
+      await allCommitted("b");
+      // The dead one comes back after all, and makes its own shadows whole.
+      await worker("a");
+      await allCommitted("a");
+      expect(await verdict()).toMatchObject({ inputs: 25, live: 25, forced: 1 });
+      expect(conductor.state.partitions.get(`${topic}/0`)?.holdings.get("*")).toMatchObject({
+        revision: "b",
+        from: BigInt(cut),
+      });
+    },
+  );
+
+  it("is told apart from a transaction that is open, and from one that was aborted", async () => {
+    await tenDone();
+    const kafka = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING });
+    const other = kafka.producer({
+      transactionalId: `open-${name}`,
+      idempotent: true,
+      maxInFlightRequests: 1,
+    });
+    await other.connect();
+    const messages = outcomesOf([10, 11, 12]).map(({ headers, value }) => ({
+      headers: { ...headers },
+      value,
+    }));
+    const aborted = await other.transaction();
+    await aborted.send({ topic: topics.signals(name), messages });
+    await aborted.abort();
+    const open = await other.transaction();
+    await open.send({ topic: topics.signals(name), messages });
+    // Not held up by it, and not taken in by it.
+    await worker("a");
+    await allCommitted("a");
+    await open.abort();
+    await other.disconnect();
+    expect(await verdict()).toMatchObject({ inputs: 20, live: 20 });
+  });
+});
