@@ -34,7 +34,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   // The command line speaks to the API server in the operator's terms.
   apps: ["runtime", "operators/model-deployment/api", "operators/controller-kit"],
   operators: ["runtime"],
-  charts: ["runtime/contracts", "operators"],
+  // The simulated market's instruments are rendered as an InstrumentSet.
+  charts: ["runtime/contracts", "runtime/market", "operators"],
   // The local cluster runs what the others make and knows none of their code.
   clusters: [],
 };
