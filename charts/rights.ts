@@ -9,7 +9,7 @@ interface Rule {
 }
 
 /** In every namespace that has a ModelDeployment. */
-const CLUSTER_RULES: readonly Rule[] = [
+export const CLUSTER_RULES: readonly Rule[] = [
   { apiGroups: ["baton.dev"], resources: ["modeldeployments"], verbs: ["get", "list", "watch"] },
   { apiGroups: ["baton.dev"], resources: ["modeldeployments/status"], verbs: ["patch"] },
   { apiGroups: ["baton.dev"], resources: ["analysistemplates", "instrumentsets"], verbs: ["get"] },
@@ -28,7 +28,7 @@ const CLUSTER_RULES: readonly Rule[] = [
 ];
 
 /** In its own. */
-const OWN_RULES: readonly Rule[] = [
+export const OWN_RULES: readonly Rule[] = [
   { apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "update"] },
 ];
 

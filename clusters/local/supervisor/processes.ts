@@ -29,6 +29,31 @@ export async function prepareCluster(cluster: ClusterState): Promise<void> {
   await ensureFolders(cluster.folder, ["pki", "logs", "etcd", "kafka", "redis", "prometheus", "pods"]);
   await ensurePki(join(cluster.folder, "pki"), apiServerUrl(cluster));
   await writeFile(join(cluster.folder, "prometheus", "prometheus.yml"), prometheusConfig(cluster));
+  await writeFile(join(cluster.folder, "audit-policy.yaml"), AUDIT_POLICY);
+}
+
+/** What the operator asks for, without contents: whether its rights are those that it needs can be read from that. */
+const AUDIT_POLICY = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+    userGroups: ["system:serviceaccounts"]
+    resources:
+      - group: baton.dev
+      - group: apps
+        resources: [deployments]
+      - group: policy
+      - group: batch
+      - group: coordination.k8s.io
+      - group: ""
+        resources: [pods, events, secrets]
+  - level: None
+`;
+
+/** Where the API server writes down who asked for what. */
+export function auditLog(folder: string): string {
+  return join(folder, "logs", "audit.jsonl");
 }
 
 /** Every process of the cluster in the order of what needs what. */
@@ -115,6 +140,10 @@ export async function processSpecs(cluster: ClusterState, toolchain: Toolchain):
         "--enable-admission-plugins=NodeRestriction",
         "--profiling=false",
         "--shutdown-delay-duration=0s",
+        `--audit-policy-file=${join(cluster.folder, "audit-policy.yaml")}`,
+        `--audit-log-path=${auditLog(cluster.folder)}`,
+        "--audit-log-maxsize=20",
+        "--audit-log-maxbackup=1",
       ],
       { after: ["etcd"], ready: () => httpsOk(ports.apiserver, ca) },
     ),
