@@ -68,7 +68,7 @@ describe("the API server", () => {
 });
 
 it("baton lint says the same of a file, without a cluster, and ends with 1 where something is wrong", async () => {
-  const example = join(import.meta.dirname, "../../docs/examples/momentum.yaml");
+  const example = join(import.meta.dirname, "../../clusters/local/manifests/models/momentum.yaml");
   const good = await baton({}, "lint", example);
   expect(good).toMatchObject({ code: 0 });
   expect(good.output).toContain("nothing wrong");
@@ -76,12 +76,12 @@ it("baton lint says the same of a file, without a cluster, and ends with 1 where
   const text = await readFile(example, "utf8");
   await writeFile(
     join(folder, "bad.yaml"),
-    text.replace("tier: high", "tier: huge").replace("all: true", "all: true, tier: low"),
+    text.replace("tier: medium", "tier: huge").replace("all: true", "all: true\n            tier: low"),
   );
   const bad = await baton({}, "lint", join(folder, "bad.yaml"), "--json");
   await rm(folder, { recursive: true });
   expect(bad).toMatchObject({ code: 1 });
-  expect(bad.output).toContain("spec.instruments[0].tier");
+  expect(bad.output).toContain("spec.strategy.canary.steps[4].setInstruments.tier");
   const missing = await baton({}, "lint", join(folder, "bad.yaml"));
   expect(missing).toMatchObject({ code: 1 });
   expect(missing.output).toContain("no such file");

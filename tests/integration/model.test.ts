@@ -239,8 +239,8 @@ describe("fitting", () => {
     const result = await exec(process.execPath, ["apps/signal-model/models/fit/main.ts", folder], {
       cwd: root,
     });
-    expect(result.tail.join("\n")).toContain("momentum 2.0.0");
-    for (const version of ["1.0.0", "2.0.0"]) {
+    expect(result.tail.join("\n")).toContain("momentum 3.0.0");
+    for (const version of ["1.0.0", "2.0.0", "3.0.0"]) {
       for (const file of ["model.onnx", "model.json"]) {
         const committed = await readFile(join(root, "apps/signal-model/models/momentum", version, file));
         const made = await readFile(join(folder, "momentum", version, file));

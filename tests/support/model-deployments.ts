@@ -368,5 +368,21 @@ export const BAD: readonly BadManifest[] = [
     "metrics.1.provider",
     { web: { url: "http://a", jsonPath: "$.a" } },
   ]),
+  at("a Job and a web address", "spec.metrics[1].provider", oneOf, [
+    "metrics.1.provider",
+    { web: { url: "http://a", jsonPath: "a" }, job: { container: { image: "a" } } },
+  ]),
+  at("a Job without an image", "job.container.image", undefined, [
+    "metrics.1.provider",
+    { job: { container: { args: ["a"] } } },
+  ]),
+  at("a Job that may take for ever", "job.timeoutSeconds", undefined, [
+    "metrics.1.provider",
+    { job: { container: { image: "a" }, timeoutSeconds: 90_000 } },
+  ]),
+  at("a Job with a volume of the host", "job", undefined, [
+    "metrics.1.provider",
+    { job: { container: { image: "a" }, volumes: [{ hostPath: { path: "/" } }] } },
+  ]),
   at("an argument in upper case", "spec.args[0].name", undefined, ["args.0.name", "MAX"]),
 ];

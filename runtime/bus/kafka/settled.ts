@@ -78,8 +78,10 @@ async function readOne(
         open.delete(producerId);
       } else {
         const record = toRecord(topic, partition, at, message);
-        if (inTransaction) open.set(producerId, [...(open.get(producerId) ?? []), record]);
-        else onRecord(record);
+        const waiting = open.get(producerId);
+        if (!inTransaction) onRecord(record);
+        else if (waiting === undefined) open.set(producerId, [record]);
+        else waiting.push(record);
       }
     }
     const last = messages.at(-1);
