@@ -1,9 +1,9 @@
+import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { createServer, type Server } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
-import { expect } from "vitest";
 import { KubeApi } from "#operators/controller-kit/api.ts";
 import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/cluster.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
@@ -96,7 +96,7 @@ export class OperatorBench {
 
   async template(name: string, spec: Draft): Promise<void> {
     const { refusal } = await create(this.pods.config, this.namespace, "AnalysisTemplate", name, spec);
-    expect(refusal).toBeUndefined();
+    assert.equal(refusal, undefined);
   }
 
   async startOperator(options: Partial<OperatorOptions> = {}): Promise<Operator> {
@@ -263,10 +263,11 @@ export class OperatorBench {
       return [...ends].every(([partition, { latest }]) => committed.get(partition) === latest);
     });
     const { violations, counts } = await verifyHistory(this.bus, this.name);
-    expect(violations).toEqual([]);
-    expect(counts).toMatchObject({ inputs: sent, pending: 0 });
+    assert.deepEqual(violations, []);
+    assert.equal(counts.inputs, sent);
+    assert.equal(counts.pending, 0);
     // Until the first revision had been given everything nobody decided.
-    expect(counts.live + counts.unowned).toBe(sent);
+    assert.equal(counts.live + counts.unowned, sent);
     return counts;
   }
 }
