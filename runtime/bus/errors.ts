@@ -7,6 +7,8 @@ export const BUS_ERROR_CODES = {
   DELIVERY_FAILED: "the record was not acknowledged; whether it was written is not known",
   FENCED: "another producer took over this transactional id",
   TRANSACTION_FAILED: "the transaction did not commit, or its end is not known",
+  UNCERTAIN:
+    "the broker was lost in the middle of a transaction, or right after it: what is committed has to be read back",
   REBALANCED: "the partition has gone to another consumer",
   HANDLER_FAILED: "the batch handler rejected",
   CONSUMER_CRASHED: "the client library's consumer ended; it is started anew",

@@ -52,6 +52,12 @@ export interface Producer {
   close(): Promise<void>;
 }
 
+/** Milliseconds since 1970, by the clocks of those who wrote. */
+export interface TimeRange {
+  readonly sinceMs: number;
+  readonly untilMs: number;
+}
+
 /** What one transaction writes, all or nothing. */
 export interface Transaction {
   readonly records: readonly OutRecord[];
@@ -78,15 +84,16 @@ export interface TransactionalProducer {
   readonly id: string;
   /**
    * Commits one transaction; calls are made one after another. After any rejection the producer is of no more
-   * use and what was committed has to be read back: BusError FENCED or TRANSACTION_FAILED.
+   * use and what was committed has to be read back: BusError FENCED, UNCERTAIN or TRANSACTION_FAILED.
    */
   commit(transaction: Transaction): Promise<void>;
   /**
-   * Calls back with every record that had been committed to the leftovers' partitions of some topics when this producer
-   * was opened, from a time on, each partition's in the order of the commits. Of earlier producers of the same id these
-   * are all; others' open transactions are not waited for, and are left out.
+   * Calls back with the records that had been committed to the leftovers' partitions of some topics when this producer
+   * was opened: from the first one of a time on, up to the first one of another, each partition's in the order of the
+   * commits. Of earlier producers of the same id these are all; others' open transactions are not waited for, and are
+   * left out.
    */
-  settled(topics: readonly string[], sinceMs: number, onRecord: (record: InRecord) => void): Promise<void>;
+  settled(topics: readonly string[], time: TimeRange, onRecord: (record: InRecord) => void): Promise<void>;
   close(): Promise<void>;
 }
 

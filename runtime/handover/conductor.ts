@@ -191,7 +191,7 @@ export class Conductor {
       }
     } catch (error) {
       if (!(error instanceof BusError)) throw error;
-      if (!["FENCED", "TRANSACTION_FAILED", "REBALANCED"].includes(error.code)) throw error;
+      if (!["FENCED", "UNCERTAIN", "TRANSACTION_FAILED", "REBALANCED"].includes(error.code)) throw error;
       onEvent?.({ kind: "lost-race", place, revision });
     } finally {
       await producer.close().catch(() => {});

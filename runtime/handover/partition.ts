@@ -76,7 +76,7 @@ export class PartitionWorker {
   #position: bigint;
   /** What is committed may be more than what is done: where half of a transaction was lost. */
   readonly #committed: bigint;
-  /** Outcomes from `#position` on that are there already. */
+  /** Outcomes around `#position` that were there already; empty once it is past them. */
   readonly #done: Map<bigint, Done>;
   #last: Promise<unknown> = Promise.resolve();
 
@@ -187,7 +187,7 @@ export class PartitionWorker {
     if (apart) await this.#write([this.#releasedRecord({ ...release, cut: this.#position })]);
     if (release !== undefined && !apart) records.push(this.#releasedRecord(release));
     await this.#write(records, { next, mark });
-    for (const { input } of outcomes) if (this.#done.size > 0) this.#done.delete(input.offset);
+    if (this.#done.size > 0 && [...this.#done.keys()].every((offset) => offset < next)) this.#done.clear();
     for (const outcome of shadow) this.#ring.push(outcome);
     metrics.ringBytes.set(this.place, this.#ring.bytes);
     metrics.transactionRecords.observe(outcomes.length);

@@ -50,6 +50,12 @@ export interface Standing {
 const CLOCK_MS = 2_000;
 
 /**
+ * What a worker wrote last it wrote within so long of its last commit: it is busy, or has ended. Without a bound a revision
+ * that comes back after days would read all of them.
+ */
+const LAST_MS = 60_000;
+
+/**
  * How a revision stands in a partition, for whoever has fenced it with `producer`; undefined before it has begun there.
  * The topics are asked as well as the position: half of a commit may be lost.
  */
@@ -70,7 +76,8 @@ export async function standingOf(
     topics.deadLetters(deployment),
     topics.shadow(deployment),
   ];
-  await producer.settled(destinations, mark.at - CLOCK_MS, ({ headers }) => {
+  const time = { sinceMs: mark.at - CLOCK_MS, untilMs: mark.at + LAST_MS };
+  await producer.settled(destinations, time, ({ headers }) => {
     const outcome = parseOutcome(headers);
     if (outcome !== undefined) outcomes.push(outcome);
   });

@@ -180,8 +180,36 @@ export class DecisionWorker {
     }
     await this.#shared?.hook?.("decided", worker.place);
     const outcomes = decided.map((entry, i) => this.#outcome(entry, batch.records[i] as Position));
-    await worker.commit(outcomes, last.offset + 1n);
+    try {
+      await worker.commit(outcomes, last.offset + 1n);
+    } catch (error) {
+      if (!isUncertain(error)) throw error;
+      await this.#reopen(worker);
+      // What follows was fetched for the worker that is no more.
+      throw new BusError("REBALANCED", placeKey(batch), { cause: error });
+    }
     this.#options.onCommitted?.(batch, decided);
+  }
+
+  /** Takes a partition over from oneself: what became of the latest commit is read back. */
+  async #reopen(worker: PartitionWorker): Promise<void> {
+    const { place } = worker;
+    const key = placeKey(place);
+    const shared = this.#shared;
+    const controller = this.#assigned.get(key);
+    if (this.#workers.get(key) !== worker || shared === undefined || controller === undefined) return;
+    this.#workers.delete(key);
+    await worker.close();
+    const fresh = await PartitionWorker.open(shared, place, controller.signal);
+    if (controller.signal.aborted || this.#assigned.get(key) !== controller) {
+      await fresh.close();
+      return;
+    }
+    // Together: no batch of before gets to the fresh one.
+    this.#consumer?.seek({ ...place, offset: fresh.position });
+    this.#workers.set(key, fresh);
+    this.#options.log.warn({ ...place, offset: String(fresh.position) }, "commit uncertain: taken over anew");
+    this.#dischargeOne(fresh);
   }
 
   #outcome(decided: Decided, { topic, partition, offset }: Position): Outcome {
@@ -204,10 +232,20 @@ export class DecisionWorker {
   }
 
   #dischargeOne(worker: PartitionWorker): void {
-    worker.discharge().catch((error: unknown) => {
-      if (!(error instanceof BusError && error.code === "REBALANCED")) this.#options.fatal(error);
-    });
+    worker
+      .discharge()
+      .catch((error: unknown) => {
+        if (isUncertain(error)) return this.#reopen(worker);
+        throw error;
+      })
+      .catch((error: unknown) => {
+        if (!(error instanceof BusError && error.code === "REBALANCED")) this.#options.fatal(error);
+      });
   }
+}
+
+function isUncertain(error: unknown): boolean {
+  return error instanceof BusError && error.code === "UNCERTAIN";
 }
 
 /** Without the properties that are undefined, for types that know them as absent only. */

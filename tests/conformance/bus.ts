@@ -330,13 +330,24 @@ export function busConformance(name: string, open: () => Bus): void {
       });
       const heir = await another().transactionalProducer(id, { leftovers: { partitions } });
       await heir.commit({ records: [record("later", { partition: 0 })] });
+      const later = Date.now() + 60_000;
       const found: string[] = [];
-      await heir.settled([topic], since, ({ value }) => void found.push(String(value)));
+      await heir.settled(
+        [topic],
+        { sinceMs: since, untilMs: later },
+        ({ value }) => void found.push(String(value)),
+      );
       expect(found.toSorted()).toEqual(["a", "b"]);
       const all: string[] = [];
-      await heir.settled([topic], since - 120_000, ({ value }) => void all.push(String(value)));
+      await heir.settled(
+        [topic],
+        { sinceMs: since - 120_000, untilMs: later },
+        ({ value }) => void all.push(String(value)),
+      );
       expect(all.toSorted()).toEqual(["a", "b", "old"]);
-      await heir.settled(["another-topic"].slice(1), since, () => expect.unreachable());
+      const nothing = { sinceMs: since - 50_000, untilMs: since - 40_000 };
+      await heir.settled([topic], nothing, () => expect.unreachable());
+      await heir.settled([], { sinceMs: 0, untilMs: later }, () => expect.unreachable());
       expect(await admin.positions(group, topic)).toEqual(new Map([[1, { offset: 7n, metadata: "from 3" }]]));
     });
 

@@ -3,6 +3,7 @@ import { zstdCompress, zstdDecompress } from "node:zlib";
 import type { Kafka, RetryOptions } from "kafkajs";
 import snappy from "kafkajs-snappy";
 import { BusError, type BusErrorCode } from "../errors.ts";
+import { UNCERTAIN } from "./coordinator.ts";
 import { kafkajs } from "./library.ts";
 
 const compress = promisify(zstdCompress);
@@ -90,6 +91,7 @@ const CONNECTION_ERRORS = new Set([
 export function busError(error: unknown, otherwise: BusErrorCode): BusError {
   if (error instanceof BusError) return error;
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause ?? originalOf(cause)) {
+    if (cause.name === UNCERTAIN) return new BusError("UNCERTAIN", cause.message, { cause: error });
     const type = "type" in cause && typeof cause.type === "string" ? cause.type : undefined;
     const code = type === undefined ? undefined : CODES[type];
     if (code !== undefined) return new BusError(code, cause.message, { cause: error });

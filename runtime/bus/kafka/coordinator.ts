@@ -20,6 +20,20 @@ export interface CoordinatorId {
   readonly coordinatorType?: number;
 }
 
+/** Name of an error: the coordinator of a transaction was lost, and with it what has become of the latest one. */
+export const UNCERTAIN = "UncertainTransactionError";
+
+class UncertainTransactionError extends Error {
+  override readonly name = UNCERTAIN;
+  /** kafkajs would go on with another connection. */
+  readonly retriable = false;
+}
+
+/** kafkajs's number for the coordinator of transactions; that of groups is 0. */
+const TRANSACTIONS = 1;
+/** A coordinator that was lost so long after its last answer has finished the transaction that it answered about. */
+const SETTLED_MS = 60_000;
+
 interface Cluster {
   findGroupCoordinator(id: CoordinatorId): Promise<Broker>;
 }
@@ -42,6 +56,8 @@ export function rememberingCoordinators<T extends Cluster>(cluster: T): T {
   const known = new Map<string, Broker>();
   /** The latest request to each coordinator. */
   const latest = new Map<string, Promise<unknown>>();
+  /** When each coordinator answered last. */
+  const answered = new Map<string, number>();
 
   /** One request after another: of two at once for a transaction one is refused. */
   function inTurn(id: CoordinatorId, name: keyof Coordinator, request: unknown): Promise<unknown> {
@@ -58,16 +74,24 @@ export function rememberingCoordinators<T extends Cluster>(cluster: T): T {
   async function ask(id: CoordinatorId, name: keyof Coordinator, request: unknown): Promise<unknown> {
     const key = keyOf(id);
     const deadline = Date.now() + GIVE_UP_MS;
+    // Asking for a producer id settles whatever there was.
+    const inTransaction = id.coordinatorType === TRANSACTIONS && name !== "initProducerId";
     for (let tried = 0; ; tried++) {
       let broker = known.get(key);
       if (broker?.isConnected() !== true) {
+        // A broker that was killed may come back with half of what it had answered about (ADR 13).
+        if (broker !== undefined && inTransaction && Date.now() - (answered.get(key) ?? 0) < SETTLED_MS)
+          throw new UncertainTransactionError("the coordinator's connection was lost");
         broker = await cluster.findGroupCoordinator(id);
         known.set(key, broker);
       }
       try {
-        return await broker[name](request);
+        const answer = await broker[name](request);
+        answered.set(key, Date.now());
+        return answer;
       } catch (error) {
         const type = error instanceof Error && "type" in error ? String(error.type) : "";
+        if (type === "" && inTransaction) throw new UncertainTransactionError(String(error));
         if (type !== BUSY) known.delete(key);
         if ((type !== BUSY && !MOVED.has(type)) || Date.now() > deadline) throw error;
         await sleep(type === BUSY ? (BUSY_WAIT_MS[tried] ?? 20) : MOVED_WAIT_MS);

@@ -7,6 +7,7 @@ import type {
   OutRecord,
   Position,
   ProducerOptions,
+  TimeRange,
   Transaction,
   TransactionalOptions,
   TransactionalProducer,
@@ -64,13 +65,21 @@ async function readUpTo(
   admin: () => Promise<Admin>,
   ends: readonly Position[],
   topics: readonly string[],
-  sinceMs: number,
+  { sinceMs, untilMs }: TimeRange,
   onRecord: (record: InRecord) => void,
 ): Promise<void> {
-  const starts = new Map<string, ReadonlyMap<number, bigint>>();
-  for (const topic of topics) starts.set(topic, await (await admin()).offsetsAt(topic, sinceMs));
-  const stretches = ends.flatMap(({ topic, partition, offset: to }) => {
-    const from = starts.get(topic)?.get(partition);
+  const at = async (ms: number) => {
+    const offsets = new Map<string, ReadonlyMap<number, bigint>>();
+    for (const topic of topics) offsets.set(topic, await (await admin()).offsetsAt(topic, ms));
+    return (topic: string, partition: number) => offsets.get(topic)?.get(partition);
+  };
+  const first = await at(sinceMs);
+  // Of what is to come there is nothing yet; and where it is not known, all is read.
+  const last = untilMs > Date.now() ? undefined : await at(untilMs);
+  const stretches = ends.flatMap(({ topic, partition, offset: end }) => {
+    const from = first(topic, partition);
+    const bound = last?.(topic, partition);
+    const to = bound !== undefined && bound < end ? bound : end;
     return from === undefined ? [] : [{ topic, partition, from, to }];
   });
   await readSettled(kafka, stretches, onRecord);
@@ -135,13 +144,8 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
         });
       }
       await transaction.abort();
-      return new KafkaTransactionalProducer(
-        id,
-        client,
-        count,
-        metrics,
-        options,
-        (topics, sinceMs, onRecord) => readUpTo(kafka, admin, beginnings, topics, sinceMs, onRecord),
+      return new KafkaTransactionalProducer(id, client, count, metrics, options, (topics, time, onRecord) =>
+        readUpTo(kafka, admin, beginnings, topics, time, onRecord),
       );
     } catch (error) {
       await client.disconnect().catch(() => {});

@@ -12,6 +12,7 @@ import {
   type OutRecord,
   type Position,
   type Producer,
+  type TimeRange,
   type TopicPartition,
   type TopicSpec,
   type Transaction,
@@ -110,13 +111,13 @@ class MemoryTransactionalProducer implements TransactionalProducer {
 
   async settled(
     topics: readonly string[],
-    sinceMs: number,
+    { sinceMs, untilMs }: TimeRange,
     onRecord: (record: InRecord) => void,
   ): Promise<void> {
     for (const { place, end } of this.#ends) {
       if (!topics.includes(place.topic)) continue;
       for (const record of this.#broker.log(place).slice(0, end)) {
-        if (record.timestamp >= sinceMs) onRecord(record);
+        if (record.timestamp >= sinceMs && record.timestamp < untilMs) onRecord(record);
       }
     }
   }
