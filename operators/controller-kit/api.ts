@@ -203,13 +203,14 @@ export class KubeApi {
   /** The lines of a watch until the server ends it. Rejects when it breaks, is silent for `silenceMs`, or is aborted. */
   async *watch(
     resource: Resource,
+    namespace: string | undefined,
     query: Query,
     silenceMs: number,
     signal: AbortSignal,
   ): AsyncGenerator<string> {
     const response = await this.#send(
       "GET",
-      apiPath(resource),
+      apiPath(resource, namespace),
       { ...query, watch: true },
       undefined,
       undefined,

@@ -8,6 +8,8 @@ import { ApiError } from "./errors.ts";
 export interface ReflectorOptions<T extends KubeObject> {
   readonly api: Pick<KubeApi, "list" | "watch">;
   readonly resource: Resource;
+  /** Only what is in it; everything when absent. */
+  readonly namespace?: string | undefined;
   readonly labelSelector?: string;
   /** Called with an object that is new, changed or gone. */
   readonly onChange: (object: T, change: "added" | "modified" | "deleted") => void;
@@ -93,12 +95,13 @@ export class Reflector<T extends KubeObject> {
   }
 
   async #list(): Promise<void> {
-    const { api, resource, labelSelector, pageSize = 500 } = this.#options;
+    const { api, resource, namespace, labelSelector, pageSize = 500 } = this.#options;
     const listed = new Map<string, T>();
     let version = "";
     let from: string | undefined;
     do {
       const page = await api.list<T>(resource, {
+        ...(namespace === undefined ? {} : { namespace }),
         limit: pageSize,
         ...(labelSelector === undefined ? {} : { labelSelector }),
         ...(from === undefined ? {} : { continue: from }),
@@ -134,6 +137,7 @@ export class Reflector<T extends KubeObject> {
     const {
       api,
       resource,
+      namespace,
       labelSelector,
       watchSeconds = 240,
       silenceMs = 90_000,
@@ -146,7 +150,7 @@ export class Reflector<T extends KubeObject> {
       // Not all at once: many watches that begin together would end together.
       timeoutSeconds: Math.ceil(watchSeconds * (1 + random())),
     };
-    for await (const line of api.watch(resource, query, silenceMs, this.#stop.signal)) {
+    for await (const line of api.watch(resource, namespace, query, silenceMs, this.#stop.signal)) {
       this.#progress = Date.now();
       this.#apply(parse<T>(line));
     }

@@ -21,6 +21,7 @@ await runService({
     POD_NAMESPACE: z.string().min(1).describe("the namespace of the lease that operators lead by"),
     POD_NAME: z.string().min(1).describe("what this operator is called").default(hostname()),
     NOTIFICATIONS_FILE: z.string().min(1).describe("a YAML file that says who is told of what").optional(),
+    WATCH_NAMESPACE: z.string().min(1).describe("the only namespace to see to; all when absent").optional(),
     TOPIC_REPLICAS: kinds.integer("replicas of topics that are made", 1, 7).default(1),
   },
   async start({ config, log, registry, health, fatal }) {
@@ -50,6 +51,7 @@ await runService({
           bus,
           prometheus: config.PROMETHEUS_URL,
           topicReplicas: config.TOPIC_REPLICAS,
+          namespace: config.WATCH_NAMESPACE,
           log,
           epoch,
           metrics,

@@ -27,6 +27,8 @@ export interface OperatorOptions {
   readonly topicReplicas: number;
   readonly log: Logger;
   readonly workers?: number;
+  /** The only namespace whose objects it sees to; all when absent. */
+  readonly namespace?: string | undefined;
   /** Counts leading operators; what is written carries it, and what an older one writes is refused. */
   readonly epoch?: number;
   readonly metrics?: OperatorMetrics;
@@ -78,12 +80,14 @@ export class Operator {
     this.#reflectors = [
       new Reflector<CustomObject>({
         api,
+        namespace: options.namespace,
         resource: MODEL_DEPLOYMENTS,
         onError,
         onChange: ({ metadata }) => this.#queue.add(`${metadata.namespace}/${metadata.name}`),
       }),
       new Reflector<Deployment>({
         api,
+        namespace: options.namespace,
         resource: DEPLOYMENTS,
         labelSelector: LABELS.deployment,
         onError,

@@ -105,6 +105,8 @@ export class OperatorBench {
       bus: this.bus,
       prometheus: `http://127.0.0.1:${this.#cluster.ports.prometheus}`,
       topicReplicas: 1,
+      // Other tests have operators of their own on the same cluster.
+      namespace: this.namespace,
       log: pino({ level: process.env["LOG_LEVEL"] ?? "silent" }),
       ...this.#options,
       ...options,
