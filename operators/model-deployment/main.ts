@@ -27,6 +27,7 @@ await runService({
   async start({ config, log, registry, health, fatal }) {
     const file = config.NOTIFICATIONS_FILE;
     const notifications = file === undefined ? undefined : await readNotifications(file);
+    let operator: Operator | undefined;
     const metrics = new OperatorMetrics(registry, () => operator?.lastProgress() ?? 0);
     const api = new KubeApi(loadKubeConfig(), {
       fieldManager: "baton",
@@ -37,7 +38,6 @@ await runService({
         ? undefined
         : new Notifier({ config: notifications, log, counter: metrics.notifications });
     const bus = new KafkaBus({ brokers: config.KAFKA_BROKERS, clientId: "operator" }, registry);
-    let operator: Operator | undefined;
     let stopping = false;
     const election = new LeaderElection({
       api,

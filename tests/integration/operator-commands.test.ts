@@ -1,5 +1,7 @@
 import { AppsV1Api } from "@kubernetes/client-node";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/cluster.ts";
+import { COMMAND_ANNOTATION } from "#operators/model-deployment/api/crd.ts";
 import { OperatorBench, type Status } from "#tests/support/operator-bench.ts";
 
 // What people ask for, by the command line: each verb, its answer, its exit code.
@@ -31,6 +33,17 @@ describe("commands", { timeout: 120_000 }, () => {
     const shown = await bench.baton("get", name);
     expect(shown.output).toMatch(/candidate +r-\w+ +2\.0\.0 +1\/1 +BTCUSDT \(25 %\)/);
     expect(shown.output).toContain("background/errors/rate  Running");
+    // An old click, meant for a release that is no more.
+    await bench.api.merge(MODEL_DEPLOYMENTS, bench.namespace, name, {
+      metadata: {
+        annotations: {
+          [COMMAND_ANNOTATION]: JSON.stringify({ id: "old", verb: "abort", revision: "r-old" }),
+        },
+      },
+    });
+    const stale = await bench.until("the answer", ({ lastVerb }) => lastVerb?.id === "old");
+    expect(stale.lastVerb?.result).toContain("refused: it means r-old");
+    expect(stale).toMatchObject({ phase: "Paused", candidate: { version: "2.0.0" } });
     expect(await bench.baton("resume", name)).toMatchObject({ code: 0 });
     const restart = await bench.baton("restart", name);
     expect(restart).toMatchObject({ code: 1 });
