@@ -170,6 +170,8 @@ async function manyAtOnce(cluster: Cluster): Promise<void> {
         ["resident memory of the process, MB", Math.round(process.memoryUsage().rss / 2 ** 20).toString()],
       ],
     );
+    // Events follow the status that they tell of.
+    await sleep(5_000);
     writes = 0;
     await sleep(20_000);
     console.log(`\nWrites in 20 s of nothing to do: ${writes}.`);
