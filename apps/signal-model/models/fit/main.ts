@@ -68,25 +68,19 @@ function fitSigma(forecasts: readonly number[]): number[] {
   return weights;
 }
 
+const weights = ridge(x, train.y, 50);
+const linearForecast = (row: readonly number[]) =>
+  row.reduce((sum, value, j) => sum + value * (weights[j] ?? 0), weights[WIDTH] ?? 0);
+
+function addLinear(b: GraphBuilder, scaled: string, name: string): string {
+  const w = b.constant("w", [WIDTH, 1], weights.slice(0, WIDTH));
+  return b.op("Gemm", [scaled, w, b.constant("b", [1], weights.slice(WIDTH))], name);
+}
+
 /** Version 1: ridge regression. */
 function linear(): Uint8Array {
-  const weights = ridge(x, train.y, 50);
-  const forecast = (row: readonly number[]) =>
-    row.reduce((sum, value, j) => sum + value * (weights[j] ?? 0), weights[WIDTH] ?? 0);
-  report("1.0.0", test, testX.map(forecast));
-  return graph(
-    (b, scaled) =>
-      b.op(
-        "Gemm",
-        [
-          scaled,
-          b.constant("w", [WIDTH, 1], weights.slice(0, WIDTH)),
-          b.constant("b", [1], weights.slice(WIDTH)),
-        ],
-        "mu_bps",
-      ),
-    fitSigma(x.map(forecast)),
-  );
+  report("1.0.0", test, testX.map(linearForecast));
+  return graph((b, scaled) => addLinear(b, scaled, "mu_bps"), fitSigma(x.map(linearForecast)));
 }
 
 /** Version 2: a small neural network. */
@@ -140,24 +134,13 @@ function neural(): Uint8Array {
  * number wherever sellers prevail. Nothing but a release that is watched finds that.
  */
 function harmful(): Uint8Array {
-  const weights = ridge(x, train.y, 50);
-  const forecast = (row: readonly number[]) =>
-    row.reduce((sum, value, j) => sum + value * (weights[j] ?? 0), weights[WIDTH] ?? 0);
   return graph(
     (b, scaled) => {
-      const linear = b.op(
-        "Gemm",
-        [
-          scaled,
-          b.constant("w", [WIDTH, 1], weights.slice(0, WIDTH)),
-          b.constant("b", [1], weights.slice(WIDTH)),
-        ],
-        "linear_bps",
-      );
-      const column = b.op("MatMul", ["features", b.constant("flow", [WIDTH, 1], FLOW)], "flow_column");
-      return b.op("Add", [linear, b.op("Log", [column], "flow_log")], "mu_bps");
+      const forecast = addLinear(b, scaled, "linear_bps");
+      const flow = b.op("MatMul", ["features", b.constant("flow", [WIDTH, 1], FLOW)], "flow_column");
+      return b.op("Add", [forecast, b.op("Log", [flow], "flow_log")], "mu_bps");
     },
-    fitSigma(x.map(forecast)),
+    fitSigma(x.map(linearForecast)),
   );
 }
 
