@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { BusError } from "#runtime/bus/errors.ts";
@@ -53,6 +54,15 @@ export interface WorkerOptions {
 
 /** How long the ledger is not read where a test switches that off. */
 const UNREAD_MS = 15_000;
+
+/** A broker that is not there comes back. */
+const AWAY: ReadonlySet<string> = new Set([
+  "BROKER_UNAVAILABLE",
+  "ADMIN_FAILED",
+  "TRANSACTION_FAILED",
+  "UNCERTAIN",
+]);
+const RETRY_MS = 500;
 
 export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
 const DEFAULT_FILL_RECORDS = 5_000;
@@ -200,9 +210,9 @@ export class DecisionWorker {
     if (this.#workers.get(key) !== worker || shared === undefined || controller === undefined) return;
     this.#workers.delete(key);
     await worker.close();
-    const fresh = await PartitionWorker.open(shared, place, controller.signal);
-    if (controller.signal.aborted || this.#assigned.get(key) !== controller) {
-      await fresh.close();
+    const fresh = await this.#openWhenThere(shared, place, controller.signal);
+    if (fresh === undefined || controller.signal.aborted || this.#assigned.get(key) !== controller) {
+      await fresh?.close();
       return;
     }
     // Together: no batch of before gets to the fresh one.
@@ -210,6 +220,25 @@ export class DecisionWorker {
     this.#workers.set(key, fresh);
     this.#options.log.warn({ ...place, offset: String(fresh.position) }, "commit uncertain: taken over anew");
     this.#dischargeOne(fresh);
+  }
+
+  /** Waits for as long as there is no broker, unless the partition goes to somebody else: then undefined. */
+  async #openWhenThere(
+    shared: Revision,
+    place: TopicPartition,
+    signal: AbortSignal,
+  ): Promise<PartitionWorker | undefined> {
+    while (!signal.aborted) {
+      try {
+        return await PartitionWorker.open(shared, place, signal);
+      } catch (error) {
+        if (signal.aborted) break;
+        if (!(error instanceof BusError) || !AWAY.has(error.code)) throw error;
+        this.#options.log.warn({ ...place, code: error.code }, "no broker to take over from: trying again");
+        await sleep(RETRY_MS, undefined, { signal }).catch(() => {});
+      }
+    }
+    return undefined;
   }
 
   #outcome(decided: Decided, { topic, partition, offset }: Position): Outcome {

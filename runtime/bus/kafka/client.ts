@@ -98,6 +98,9 @@ export function busError(error: unknown, otherwise: BusErrorCode): BusError {
     if (CONNECTION_ERRORS.has(cause.name) && otherwise === "ADMIN_FAILED") {
       return new BusError("BROKER_UNAVAILABLE", cause.message, { cause: error });
     }
+    if (CONNECTION_ERRORS.has(cause.name) && otherwise === "TRANSACTION_FAILED") {
+      return new BusError("UNCERTAIN", cause.message, { cause: error });
+    }
   }
   return new BusError(otherwise, error instanceof Error ? error.message : String(error), { cause: error });
 }
