@@ -1,10 +1,10 @@
 import { ApiObject, type Chart } from "cdk8s";
+import { GROUP, VERSION } from "#operators/model-deployment/api/crd.ts";
 import { INSTRUMENTS } from "#runtime/market/instruments.ts";
 import type { Values } from "./values.ts";
 
 // What a team writes itself: which model decides on which instruments, how a new one comes in, what counts as harm.
 
-const API = "baton.dev/v1alpha1";
 const SET = "crypto";
 
 /** Ready-made: what is wrong with a revision that any service built on the runtime shows. */
@@ -13,6 +13,7 @@ export function addAnalysisTemplates(scope: Chart, { analysis }: Values): void {
   const labels = `namespace="{{namespace}}",revision="{{revision}}"`;
   const rate = (metric: string, more = "") => `sum(rate(${metric}{${labels}${more}}[{{window}}]))`;
   const outcomes = rate("baton_outcomes_total");
+  const rejected = rate("baton_outcomes_total", ',kind="rejected"');
   const template = (name: string, metric: object, range = window) =>
     add(scope, "AnalysisTemplate", name, {
       metrics: [{ name: "value", interval, window: range, inconclusiveLimit: 20, ...metric }],
@@ -25,7 +26,7 @@ export function addAnalysisTemplates(scope: Chart, { analysis }: Values): void {
     threshold: { max: "0.01" },
     minSamples: 100,
     provider: prometheus(
-      `${rate("baton_outcomes_total", ',kind="rejected"')} / ${outcomes} or (0 * ${outcomes})`,
+      `${rejected} / ${outcomes} or (0 * ${outcomes})`,
       `sum(increase(baton_outcomes_total{${labels}}[{{window}}]))`,
     ),
   });
@@ -47,7 +48,7 @@ export function addAnalysisTemplates(scope: Chart, { analysis }: Values): void {
   });
   template("dead-letter-rate", {
     threshold: { maxAboveBaseline: "0.1" },
-    provider: prometheus(`${rate("baton_outcomes_total", ',kind="rejected"')} or (0 * ${outcomes})`),
+    provider: prometheus(`${rejected} or (0 * ${outcomes})`),
   });
   template(
     "circuit-breaker-trips",
@@ -143,7 +144,7 @@ export function addSignalModel(scope: Chart, values: Values): void {
 
 function add(scope: Chart, kind: string, name: string, spec: object): void {
   new ApiObject(scope, `${kind}-${name}`, {
-    apiVersion: API,
+    apiVersion: `${GROUP}/${VERSION}`,
     kind,
     metadata: { name, labels: { "app.kubernetes.io/part-of": "baton" } },
     spec,

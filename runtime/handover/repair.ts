@@ -34,23 +34,16 @@ export interface Done {
   readonly shadow: boolean;
 }
 
-export type DoneOffsets = ReadonlyMap<bigint, Done>;
+type DoneOffsets = ReadonlyMap<bigint, Done>;
 
-/** The outcomes that a revision has for a partition, by input offset. Withheld ones count as live: they are final. */
-export function doneBy(
-  outcomes: Iterable<ReadOutcome>,
-  revision: string,
-  input: { readonly topic: string; readonly partition: number },
-): Map<bigint, Done> {
-  const done = new Map<bigint, Done>();
-  for (const outcome of outcomes) {
-    if (outcome.revision !== revision || outcome.topic !== input.topic) continue;
-    if (outcome.partition !== input.partition) continue;
-    const { live, shadow } = done.get(outcome.offset) ?? { live: false, shadow: false };
-    const isShadow = outcome.action === "shadow";
-    done.set(outcome.offset, { live: live || !isShadow, shadow: shadow || isShadow });
-  }
-  return done;
+/** Takes note of an outcome, by its input offset. Withheld ones count as live: they are final. */
+export function noteDone(
+  done: Map<bigint, Done>,
+  { offset, action }: Pick<ReadOutcome, "offset" | "action">,
+): void {
+  const { live, shadow } = done.get(offset) ?? { live: false, shadow: false };
+  const isShadow = action === "shadow";
+  done.set(offset, { live: live || !isShadow, shadow: shadow || isShadow });
 }
 
 /** Whether an outcome need not be written again. What is live need not be shadow; what is shadow may become live. */
@@ -60,11 +53,7 @@ export function isDone(done: DoneOffsets, offset: bigint, action: "live" | "shad
   return known.live || (action === "shadow" && known.shadow);
 }
 
-/** Whether all of the transaction that committed a position is there. */
-export function isWhole(mark: Mark, position: bigint, done: DoneOffsets): boolean {
-  return countOf(mark, position, done) >= mark.count;
-}
-
+/** How much of the transaction that committed a position is there. */
 function countOf({ from, kind }: Mark, position: bigint, done: DoneOffsets): number {
   let count = 0;
   for (const [offset, { live }] of done) {
@@ -75,8 +64,8 @@ function countOf({ from, kind }: Mark, position: bigint, done: DoneOffsets): num
 
 /** Where a worker goes on that has committed a position: where something is missing, that is done again. */
 export function resumeAt(mark: Mark | undefined, position: bigint, done: DoneOffsets): bigint {
-  if (mark === undefined || mark.from >= position || isWhole(mark, position, done)) return position;
-  return mark.from;
+  if (mark === undefined || mark.from >= position) return position;
+  return countOf(mark, position, done) < mark.count ? mark.from : position;
 }
 
 /**

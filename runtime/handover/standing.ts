@@ -1,8 +1,8 @@
 import type { Bus, Leftovers, TransactionalProducer } from "#runtime/bus/port.ts";
 import { topics } from "#runtime/contracts/topics.ts";
-import { parseOutcome, type ReadOutcome } from "./outcome.ts";
-import { type Done, doneBy, type Mark, parseMark } from "./repair.ts";
-import type { Place } from "./rules.ts";
+import { parseOutcome } from "./outcome.ts";
+import { type Done, type Mark, noteDone, parseMark } from "./repair.ts";
+import { type Place, placeKey } from "./rules.ts";
 
 // How a revision stands in a partition: its names in Kafka, where it may have written, what it has committed.
 
@@ -69,8 +69,8 @@ export async function standingOf(
   const found = (await admin.positions(groupOf(deployment, revision), place.topic)).get(place.partition);
   if (found === undefined) return undefined;
   const mark = parseMark(found.metadata);
-  if (mark === undefined) return { position: found.offset, mark, done: new Map() };
-  const outcomes: ReadOutcome[] = [];
+  const done = new Map<bigint, Done>();
+  if (mark === undefined) return { position: found.offset, mark, done };
   const destinations = [
     topics.signals(deployment),
     topics.deadLetters(deployment),
@@ -79,9 +79,10 @@ export async function standingOf(
   const time = { sinceMs: mark.at - CLOCK_MS, untilMs: mark.at + LAST_MS };
   await producer.settled(destinations, time, ({ headers }) => {
     const outcome = parseOutcome(headers);
-    if (outcome !== undefined) outcomes.push(outcome);
+    // Kept of a minute's outcomes is only what is the revision's and the partition's own.
+    if (outcome?.revision !== revision || placeKey(outcome) !== placeKey(place)) return;
+    noteDone(done, outcome);
   });
-  const done = doneBy(outcomes, revision, place);
   return { position: found.offset, mark, done };
 }
 

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { decimal, duration, int, listByKey, objectName, withRules } from "./kit.ts";
+import { decimal, duration, int, listByKey, objectName, resources, withRules } from "./kit.ts";
 
 // AnalysisTemplate: what is measured, and what counts as harm.
 
@@ -29,12 +29,6 @@ const web = z.strictObject({
   timeoutSeconds: int(1, 60).default(10),
 });
 
-const quantity = z
-  .string()
-  .max(24)
-  .regex(/^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$/);
-const resourceList = z.strictObject({ cpu: quantity.optional(), memory: quantity.optional() });
-
 const job = z.strictObject({
   container: z
     .strictObject({
@@ -52,9 +46,7 @@ const job = z.strictObject({
         "name",
         30,
       ).optional(),
-      resources: z
-        .strictObject({ requests: resourceList.optional(), limits: resourceList.optional() })
-        .optional(),
+      resources: resources.optional(),
     })
     .describe("The same names as in a query are filled in in its texts."),
   serviceAccountName: objectName.optional().describe("Its token is not mounted."),

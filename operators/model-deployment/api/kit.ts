@@ -54,6 +54,18 @@ export const decimal = z
   .max(24)
   .regex(/^-?[0-9]+(\.[0-9]+)?$/);
 
+/** An amount of a resource as Kubernetes writes it. */
+export const quantity = z
+  .string()
+  .max(24)
+  .regex(/^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$/);
+const resourceList = z.strictObject({ cpu: quantity.optional(), memory: quantity.optional() });
+/** What a container is given. */
+export const resources = z.strictObject({
+  requests: resourceList.optional(),
+  limits: resourceList.optional(),
+});
+
 export const int = (min: number, max: number) => z.int().min(min).max(max);
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { int, listByKey, objectName, stringMap, withRules } from "./kit.ts";
+import { int, listByKey, objectName, quantity, resources, stringMap, withRules } from "./kit.ts";
 
 // The pods of a revision. Not all of a pod: what would reach out of it (host paths, host networks, privileges, another
 // service account's rights) has no field here, and the security context is the operator's.
@@ -38,12 +38,6 @@ const env = withRules(
   },
 );
 
-const quantity = z
-  .string()
-  .max(24)
-  .regex(/^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$/);
-const resourceList = z.strictObject({ cpu: quantity.optional(), memory: quantity.optional() });
-
 const port = z.strictObject({ name: objectName.max(15), containerPort: int(1, 65_535) });
 const httpGet = z.strictObject({ path: z.string().max(256), port: z.string().max(15) });
 const probe = z.strictObject({
@@ -77,9 +71,7 @@ const container = z.strictObject({
     .max(10)
     .optional(),
   ports: listByKey(port, "name", 10).optional(),
-  resources: z
-    .strictObject({ requests: resourceList.optional(), limits: resourceList.optional() })
-    .optional(),
+  resources: resources.optional(),
   startupProbe: probe.optional(),
   readinessProbe: probe.optional(),
   livenessProbe: probe.optional(),

@@ -87,6 +87,12 @@ const CONNECTION_ERRORS = new Set([
   "KafkaJSRequestTimeoutError",
 ]);
 
+/** What a lost connection means for what was asked. */
+const WHEN_LOST: Readonly<Partial<Record<BusErrorCode, BusErrorCode>>> = {
+  ADMIN_FAILED: "BROKER_UNAVAILABLE",
+  TRANSACTION_FAILED: "UNCERTAIN",
+};
+
 /** An error of kafkajs in the bus's own terms; `otherwise` is the code of what is not told apart. */
 export function busError(error: unknown, otherwise: BusErrorCode): BusError {
   if (error instanceof BusError) return error;
@@ -95,12 +101,8 @@ export function busError(error: unknown, otherwise: BusErrorCode): BusError {
     const type = "type" in cause && typeof cause.type === "string" ? cause.type : undefined;
     const code = type === undefined ? undefined : CODES[type];
     if (code !== undefined) return new BusError(code, cause.message, { cause: error });
-    if (CONNECTION_ERRORS.has(cause.name) && otherwise === "ADMIN_FAILED") {
-      return new BusError("BROKER_UNAVAILABLE", cause.message, { cause: error });
-    }
-    if (CONNECTION_ERRORS.has(cause.name) && otherwise === "TRANSACTION_FAILED") {
-      return new BusError("UNCERTAIN", cause.message, { cause: error });
-    }
+    const lost = CONNECTION_ERRORS.has(cause.name) ? WHEN_LOST[otherwise] : undefined;
+    if (lost !== undefined) return new BusError(lost, cause.message, { cause: error });
   }
   return new BusError(otherwise, error instanceof Error ? error.message : String(error), { cause: error });
 }

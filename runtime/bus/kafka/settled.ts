@@ -15,7 +15,6 @@ interface Broker {
   fetch(request: object): Promise<{
     readonly responses: readonly {
       readonly partitions: readonly {
-        readonly highWatermark: string;
         readonly messages: readonly RawMessage[];
       }[];
     }[];
