@@ -168,7 +168,7 @@ export class Operator {
       instruments: seen.instruments,
       templates: seen.templates,
       revisions: seen.revisions,
-      stream: stream === undefined || !mine ? undefined : await this.#streams.view(stream, now),
+      stream: stream === undefined || !mine ? undefined : this.#streams.view(stream, now),
       results,
     };
     const { status, effects, events, next } = plan(observed);

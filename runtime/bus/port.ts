@@ -48,7 +48,7 @@ export interface Producer {
   send(record: OutRecord): Promise<Position>;
   /** Resolves when everything sent so far is acknowledged or rejected. */
   flush(): Promise<void>;
-  /** Flushes and disconnects. */
+  /** Flushes and disconnects. Where no broker answers, what is not acknowledged after 5 s rejects. */
   close(): Promise<void>;
 }
 
@@ -94,6 +94,7 @@ export interface TransactionalProducer {
    * left out.
    */
   settled(topics: readonly string[], time: TimeRange, onRecord: (record: InRecord) => void): Promise<void>;
+  /** Waits for the commit that is on its way, 5 s at most: then it rejects, and whether it has happened is not known. */
   close(): Promise<void>;
 }
 
@@ -144,7 +145,7 @@ export interface Consumer {
   lastProgress(): number;
   /** Commits read positions for the group. Rejects with REBALANCED when the partition has moved on. */
   commit(positions: readonly Position[]): Promise<void>;
-  /** Waits for running handlers and leaves the group. */
+  /** Leaves the group, where a broker answers within 5 s, and waits for running handlers. */
   close(): Promise<void>;
 }
 
@@ -186,7 +187,7 @@ export interface Bus {
   admin(): Promise<Admin>;
   /** Resolves when a broker answers; rejects with BROKER_UNAVAILABLE. For readiness checks. */
   ping(): Promise<void>;
-  /** Closes everything that was opened. */
+  /** Closes everything that was opened, or is being opened. Ends whether a broker answers or not. */
   close(): Promise<void>;
 }
 
@@ -215,6 +216,8 @@ export interface TransactionalOptions extends ProducerOptions {
    * killed may have forgotten to (ADR 9), and what was left would become visible with the next commit.
    */
   readonly leftovers?: Leftovers;
+  /** Ends the opening, which waits for a broker for as long as there is none; it rejects with CLOSED then. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export const DEFAULTS = {

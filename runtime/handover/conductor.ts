@@ -47,6 +47,7 @@ export function conductorId(deployment: string): string {
 export class Conductor {
   readonly #options: ConductorOptions;
   readonly #follower: LedgerFollower;
+  readonly #closing = new AbortController();
   #producer: TransactionalProducer | undefined;
   #failed: Error | undefined;
 
@@ -65,9 +66,11 @@ export class Conductor {
   async start(): Promise<void> {
     const { bus, deployment, hook } = this.#options;
     await this.#follower.start();
+    if (this.#closing.signal.aborted) throw new HandoverError("CLOSED", "conductor");
     if (this.#options.onLedger !== undefined) this.#follower.onChange(this.#options.onLedger);
     this.#producer = await bus.transactionalProducer(conductorId(deployment), {
       leftovers: { partitions: [{ topic: topics.ledger(deployment), partition: 0 }] },
+      signal: this.#closing.signal,
     });
     const conductor = randomUUID();
     await this.#write({ type: "conducting", at: Date.now(), conductor });
@@ -157,6 +160,7 @@ export class Conductor {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort();
     await this.#producer?.close().catch(() => {});
     await this.#follower.close();
   }
@@ -170,6 +174,7 @@ export class Conductor {
     const before = partitionState(this.state, place);
     const producer = await bus.transactionalProducer(transactionalId(deployment, revision, place), {
       leftovers: await leftoversOf(bus, deployment, revision, place),
+      signal: this.#closing.signal,
     });
     try {
       await hook?.("fenced-owner");

@@ -97,7 +97,7 @@ export class LedgerFollower {
 
   async start(): Promise<void> {
     const { bus, deployment } = this.#options;
-    this.#consumer = await bus.consumer({
+    const consumer = await bus.consumer({
       topics: [topics.ledger(deployment), topics.control(deployment)],
       from: "earliest",
       // A record of the ledger is waited for: it is handed out as soon as it is there.
@@ -106,6 +106,10 @@ export class LedgerFollower {
       onFatal: this.#options.onFatal,
       onBatch: async (batch) => this.#apply(batch),
     });
+    this.#consumer = consumer;
+    if (!this.#closed) return;
+    await consumer.close();
+    throw new HandoverError("CLOSED", "ledger follower");
   }
 
   get state(): LedgerState {

@@ -86,7 +86,10 @@ export class PartitionWorker {
     const id = transactionalId(deployment, revision, place);
     const producer = await bus.transactionalProducer(unsafe === "fencing" ? `${id}.${randomUUID()}` : id, {
       leftovers: await leftoversOf(bus, deployment, revision, place),
+      signal,
     });
+    const end = () => void producer.close();
+    signal.addEventListener("abort", end);
     try {
       await hook?.("fenced", place);
       const before = await standingOf(shared, revision, place, producer);
@@ -102,6 +105,8 @@ export class PartitionWorker {
     } catch (error) {
       await producer.close().catch(() => {});
       throw error;
+    } finally {
+      signal.removeEventListener("abort", end);
     }
   }
 

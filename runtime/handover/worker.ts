@@ -63,6 +63,8 @@ const AWAY: ReadonlySet<string> = new Set([
   "UNCERTAIN",
 ]);
 const RETRY_MS = 500;
+/** What handlers may take to end by themselves. */
+const STOP_MS = 5_000;
 
 export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
 const DEFAULT_FILL_RECORDS = 5_000;
@@ -142,8 +144,11 @@ export class DecisionWorker {
   async stop(): Promise<void> {
     this.#stopListening();
     for (const controller of this.#assigned.values()) controller.abort();
-    await this.#consumer?.close();
+    const closed = this.#consumer?.close();
+    // What is being decided on is committed, where Kafka takes it soon.
+    await Promise.race([closed, sleep(STOP_MS, undefined, { ref: false })]);
     await Promise.all([...this.#workers.values()].map((worker) => worker.close()));
+    await closed;
     this.#halt.stop();
     await this.#follower.close();
   }

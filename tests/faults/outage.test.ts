@@ -73,3 +73,72 @@ it("a broker that is killed and comes back late costs no worker its process", {
     await brokers.close();
   }
 });
+
+it.each(["SIGKILL", "SIGSTOP"] as const)(
+  "what is open, or is being opened, can be closed while no broker answers: %s",
+  {
+    timeout: 120_000,
+  },
+  async (signal) => {
+    const brokers = await startBrokers(1);
+    const open = () => new KafkaBus({ brokers: brokers.addresses, clientId: "test" });
+    const [one, all] = [open(), open()];
+    try {
+      await (await one.admin()).ensureTopics([{ name: TOPIC, partitions: 1 }]);
+      const record = { topic: TOPIC, partition: 0, key: "k", value: Buffer.from("v") };
+      const reader = {
+        topics: [TOPIC],
+        from: "earliest",
+        onBatch: async () => {},
+        onFatal: () => {},
+      } as const;
+      const parts = async (bus: KafkaBus) => ({
+        producer: await bus.producer(),
+        idle: await bus.transactionalProducer(`idle-${bus === one}`),
+        busy: await bus.transactionalProducer(`busy-${bus === one}`),
+        consumers: [await bus.consumer(reader), await bus.consumer({ ...reader, group: `g-${bus === one}` })],
+      });
+      const mine = await parts(one);
+      const others = await parts(all);
+      // Seen by both: what is asked for next goes to a broker that was there.
+      await mine.producer.send(record);
+      await others.busy.commit({ records: [record] });
+      const [broker] = brokers.brokers;
+      if (signal === "SIGKILL") await broker?.end(signal);
+      else broker?.signal(signal);
+
+      const code = ({ code }: { readonly code?: string }) => code;
+      const opening = new AbortController();
+      const pending = [
+        mine.producer.send(record).catch(code),
+        mine.busy.commit({ records: [record] }).catch(code),
+        one.transactionalProducer("new", { signal: opening.signal }).catch(code),
+        others.producer.send(record).catch(code),
+        others.busy.commit({ records: [record] }).catch(code),
+        all.producer().catch(code),
+        all.transactionalProducer("new").catch(code),
+      ];
+      await sleep(1_000);
+      opening.abort();
+      const soon = <T>(what: string, ending: Promise<T>) =>
+        Promise.race([
+          ending,
+          sleep(15_000, undefined, { ref: false }).then(() =>
+            Promise.reject(new Error(`${what} does not end`)),
+          ),
+        ]);
+      await Promise.all([
+        soon("the producer", mine.producer.close()),
+        soon("the idle one", mine.idle.close()),
+        soon("the busy one", mine.busy.close()),
+        ...mine.consumers.map((consumer, i) => soon(`consumer ${i}`, consumer.close())),
+        soon("the bus", all.close()),
+      ]);
+      expect(await soon("what was asked for", Promise.all(pending))).toEqual(pending.map(() => "CLOSED"));
+      await soon("the first bus", one.close());
+    } finally {
+      brokers.brokers[0]?.signal("SIGCONT");
+      await brokers.close();
+    }
+  },
+);

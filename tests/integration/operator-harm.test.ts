@@ -1,4 +1,5 @@
 import { createServer } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { type Draft, OperatorBench, SHELL } from "#tests/support/operator-bench.ts";
 import { startBrokers, type TestBrokers } from "#tests/support/processes.ts";
@@ -155,6 +156,10 @@ describe("a stream whose Kafka goes and comes back", { timeout: 120_000 }, () =>
         ({ phase, candidate }) => candidate !== undefined && phase !== "Healthy",
       );
       expect(held.stable?.version).toBe("1.0.0");
+      // Nor does it need to have seen better days.
+      await other.stopOperator();
+      await other.startOperator();
+      await sleep(8_000);
       await brokers.start(0);
       await other.until(
         "2.0.0 to be stable",

@@ -29,6 +29,8 @@ export interface StreamsOptions {
 
 /** Without a sign of life of the ledger for so long what we know is no longer of now. */
 const STALE_MS = 5_000;
+/** How often it is looked at whether that has come or gone: nothing else happens when Kafka falls silent. */
+const WATCH_MS = 500;
 /** Partitions of an input topic are counted anew after this. */
 const PLACES_MS = 30_000;
 
@@ -39,26 +41,33 @@ const CAUGHT_UP_POLL_MS = 50;
 const MARGIN = 10n;
 
 interface Open {
-  readonly conductor: Promise<Conductor>;
-  readonly ready: { conductor?: Conductor };
+  readonly spec: StreamSpec;
+  readonly conductor: Conductor;
+  readonly started: Promise<readonly Place[]>;
+  ready: boolean;
   moving: { readonly to: string; readonly stop: AbortController } | undefined;
   places: readonly Place[];
   countedAt: number;
+  /** As it was when it was last looked at. */
+  reachable: boolean;
 }
 
 /** One conductor a deployment, for as long as this operator leads. */
 export class Streams {
   readonly #options: StreamsOptions;
   readonly #open = new Map<string, Open>();
+  /** Whose conductor has failed: they are looked at again. */
+  readonly #lost = new Set<string>();
+  readonly #watching: NodeJS.Timeout;
 
   constructor(options: StreamsOptions) {
     this.#options = options;
+    this.#watching = setInterval(() => this.#watch(Date.now()), WATCH_MS);
   }
 
   /** What the ledger says; not reachable until it has been read once. */
-  async view(spec: StreamSpec, now: number): Promise<StreamView> {
-    const open = this.#ensure(spec);
-    const { conductor } = open.ready;
+  view(spec: StreamSpec, now: number): StreamView {
+    const { conductor, ready, places, moving } = this.#ensure(spec);
     const nothing: StreamView = {
       reachable: false,
       halted: false,
@@ -66,22 +75,14 @@ export class Streams {
       movingTo: undefined,
       epoch: 0,
     };
-    if (conductor === undefined) return nothing;
-    try {
-      if (now - open.countedAt > PLACES_MS) {
-        open.places = await this.#places(spec.topics);
-        open.countedAt = now;
-      }
-    } catch {
-      return nothing;
-    }
+    if (!ready) return nothing;
     const { state } = conductor;
     const requested = [...state.requests.values()].at(-1)?.request.to;
     return {
-      reachable: now - conductor.lastProgress() < STALE_MS,
+      reachable: isReachable(conductor, now),
       halted: conductor.halted(),
-      owners: ownersOf(state, open.places),
-      movingTo: open.moving?.to ?? requested,
+      owners: ownersOf(state, places),
+      movingTo: moving?.to ?? requested,
       epoch: state.epoch,
     };
   }
@@ -96,9 +97,9 @@ export class Streams {
     open.moving = moving;
     void (async () => {
       try {
-        const conductor = await open.conductor;
+        await open.started;
         if (caughtUp) await this.#untilCaughtUp(spec, to, moving.stop.signal);
-        await conductor.move(instruments, to, open.places, moving.stop.signal);
+        await open.conductor.move(instruments, to, open.places, moving.stop.signal);
       } catch (error) {
         if (!moving.stop.signal.aborted) this.#failed(name, open, error);
       } finally {
@@ -133,36 +134,72 @@ export class Streams {
   async forget(name: string): Promise<void> {
     const open = this.#open.get(name);
     this.#open.delete(name);
+    this.#lost.delete(name);
     open?.moving?.stop.abort();
-    const conductor = await open?.conductor.catch(() => undefined);
-    await conductor?.close();
+    await open?.conductor.close();
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#watching);
     await Promise.all([...this.#open.keys()].map((name) => this.forget(name)));
+  }
+
+  #watch(now: number): void {
+    const { onChange } = this.#options;
+    for (const [name, open] of this.#open) {
+      if (!open.ready) continue;
+      const reachable = isReachable(open.conductor, now);
+      if (reachable !== open.reachable) {
+        open.reachable = reachable;
+        onChange(name);
+      }
+      if (reachable && now - open.countedAt > PLACES_MS) {
+        open.countedAt = now;
+        void this.#count(name, open);
+      }
+    }
+    for (const name of this.#lost) onChange(name);
+    this.#lost.clear();
+  }
+
+  /** Partitions that were added are nobody's yet. */
+  async #count(name: string, open: Open): Promise<void> {
+    // Kafka away: they are counted the next time.
+    const places = await this.#places(open.spec.topics).catch(() => open.places);
+    if (places.length === open.places.length) return;
+    open.places = places;
+    this.#options.onChange(name);
   }
 
   #ensure(spec: StreamSpec): Open {
     const { name } = spec;
     const known = this.#open.get(name);
     if (known !== undefined) return known;
-    const ready: Open["ready"] = {};
-    const conductor = this.#start(spec, ready);
-    const open: Open = { conductor, ready, moving: undefined, places: [], countedAt: 0 };
+    const conductor = this.#conductor(spec);
+    const open: Open = {
+      spec,
+      conductor,
+      started: this.#start(spec, conductor),
+      ready: false,
+      moving: undefined,
+      places: [],
+      countedAt: 0,
+      reachable: true,
+    };
     this.#open.set(name, open);
-    conductor.then(
-      () => this.#options.onChange(name),
+    open.started.then(
+      (places) => {
+        Object.assign(open, { ready: true, places, countedAt: Date.now() });
+        this.#options.onChange(name);
+      },
       (error: unknown) => this.#failed(name, open, error),
     );
     return open;
   }
 
-  async #start(spec: StreamSpec, ready: Open["ready"]): Promise<Conductor> {
-    const { bus, replicas, onChange, onEvent } = this.#options;
-    const { name, topics, releaseSeconds, takeSeconds } = spec;
-    const places = await this.#places(topics);
-    await ensureDeploymentTopics(bus, name, { partitions: Math.max(1, places.length), replicas });
-    const conductor = new Conductor({
+  #conductor({ name, releaseSeconds, takeSeconds }: StreamSpec): Conductor {
+    const { bus, onChange, onEvent } = this.#options;
+    return new Conductor({
       bus,
       deployment: name,
       deadlines: {
@@ -173,15 +210,22 @@ export class Streams {
       onEvent: (event) => onEvent?.(name, event),
       onLedger: () => onChange(name),
     });
+  }
+
+  async #start({ name, topics }: StreamSpec, conductor: Conductor): Promise<readonly Place[]> {
+    const { bus, replicas } = this.#options;
+    const places = await this.#places(topics);
+    await ensureDeploymentTopics(bus, name, { partitions: Math.max(1, places.length), replicas });
     await conductor.start();
-    ready.conductor = conductor;
-    return conductor;
+    return places;
   }
 
   /** A conductor that has failed is thrown away; the next look makes another. */
   #failed(name: string, open: Open, error: unknown): void {
+    if (this.#open.get(name) !== open) return;
     this.#options.onError(name, error);
-    if (this.#open.get(name) === open) void this.forget(name).catch(() => {});
+    void this.forget(name).catch(() => {});
+    this.#lost.add(name);
   }
 
   async #places(topics: readonly string[]): Promise<readonly Place[]> {
@@ -193,6 +237,10 @@ export class Streams {
       Array.from({ length: count }, (_, partition) => ({ topic, partition })),
     );
   }
+}
+
+function isReachable(conductor: Conductor, now: number): boolean {
+  return now - conductor.lastProgress() < STALE_MS;
 }
 
 /** Who decides on each key in all of the partitions; undefined where they differ, or nobody does. */

@@ -3,23 +3,24 @@ import type { Admin as KafkaJsAdmin } from "kafkajs";
 import { BusError } from "../errors.ts";
 import { type Admin, type Committed, DEFAULTS, type TopicSpec } from "../port.ts";
 import { busError } from "./client.ts";
+import type { Link } from "./link.ts";
 
 const RETRY_MS = 10_000;
 
 /** Administrative requests; each fails after about ten seconds without a broker. */
 export class KafkaAdmin implements Admin {
-  readonly #open: () => KafkaJsAdmin;
+  readonly #link: Link;
   #client: KafkaJsAdmin;
   #replacing: Promise<void> | undefined;
 
-  static async connect(open: () => KafkaJsAdmin): Promise<KafkaAdmin> {
-    const client = open();
+  static async connect(link: Link): Promise<KafkaAdmin> {
+    const client = link.kafka.admin();
     await client.connect();
-    return new KafkaAdmin(open, client);
+    return new KafkaAdmin(link, client);
   }
 
-  private constructor(open: () => KafkaJsAdmin, client: KafkaJsAdmin) {
-    this.#open = open;
+  private constructor(link: Link, client: KafkaJsAdmin) {
+    this.#link = link;
     this.#client = client;
   }
 
@@ -120,7 +121,7 @@ export class KafkaAdmin implements Admin {
   }
 
   async close(): Promise<void> {
-    await this.#client.disconnect();
+    await this.#link.end(this.#client.disconnect());
   }
 
   /**
@@ -149,7 +150,7 @@ export class KafkaAdmin implements Admin {
   async #replace(old: KafkaJsAdmin): Promise<void> {
     if (this.#client !== old) return;
     this.#replacing ??= this.#try(async () => {
-      const client = this.#open();
+      const client = this.#link.kafka.admin();
       await client.connect();
       this.#client = client;
       // Others may be in the middle of a request.

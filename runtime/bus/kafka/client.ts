@@ -1,6 +1,5 @@
 import { promisify } from "node:util";
 import { zstdCompress, zstdDecompress } from "node:zlib";
-import type { Kafka, RetryOptions } from "kafkajs";
 import snappy from "kafkajs-snappy";
 import { BusError, type BusErrorCode } from "../errors.ts";
 import { UNCERTAIN } from "./coordinator.ts";
@@ -37,38 +36,6 @@ export function valueBytes(records: readonly { readonly value: Buffer | null }[]
   return records.reduce((sum, record) => sum + (record.value?.length ?? 0), 0);
 }
 
-/** A producer's requests are repeated until they get through: giving up would leave their fate unknown. */
-export const RETRY_FOR_EVER: RetryOptions = {
-  initialRetryTime: 5,
-  factor: 0.2,
-  multiplier: 2,
-  maxRetryTime: 1_000,
-  retries: Number.MAX_SAFE_INTEGER,
-};
-
-/** Requests that somebody waits for fail after about ten seconds. */
-export const RETRY_BRIEFLY: RetryOptions = { initialRetryTime: 50, maxRetryTime: 1_000, retries: 12 };
-
-export interface KafkaConfig {
-  /** `host:port` of some brokers. */
-  readonly brokers: readonly string[];
-  /** Shown in the brokers' logs. */
-  readonly clientId: string;
-}
-
-export function createKafka(config: KafkaConfig, retry: RetryOptions = RETRY_FOR_EVER): Kafka {
-  return new kafkajs.Kafka({
-    brokers: [...config.brokers],
-    clientId: config.clientId,
-    connectionTimeout: 3_000,
-    requestTimeout: 15_000,
-    enforceRequestTimeout: true,
-    retry,
-    // Its own lines repeat what our errors and metrics say.
-    logLevel: kafkajs.logLevel.NOTHING,
-  });
-}
-
 const CODES: Readonly<Record<string, BusErrorCode>> = {
   INVALID_PRODUCER_EPOCH: "FENCED",
   PRODUCER_FENCED: "FENCED",
@@ -95,8 +62,8 @@ const WHEN_LOST: Readonly<Partial<Record<BusErrorCode, BusErrorCode>>> = {
 
 /** An error of kafkajs in the bus's own terms; `otherwise` is the code of what is not told apart. */
 export function busError(error: unknown, otherwise: BusErrorCode): BusError {
-  if (error instanceof BusError) return error;
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause ?? originalOf(cause)) {
+    if (cause instanceof BusError) return cause;
     if (cause.name === UNCERTAIN) return new BusError("UNCERTAIN", cause.message, { cause: error });
     const type = "type" in cause && typeof cause.type === "string" ? cause.type : undefined;
     const code = type === undefined ? undefined : CODES[type];

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { EachBatchPayload, Kafka, Consumer as KafkaJsConsumer, KafkaMessage } from "kafkajs";
+import type { EachBatchPayload, Consumer as KafkaJsConsumer, KafkaMessage } from "kafkajs";
 import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import {
@@ -11,6 +11,7 @@ import {
   type TopicPartition,
 } from "../port.ts";
 import { busError } from "./client.ts";
+import type { Link } from "./link.ts";
 
 /** No answer from a broker for this long, and the client is thrown away and made anew. */
 const STALL_MS = 20_000;
@@ -50,13 +51,14 @@ interface Assigned extends TopicPartition {
 
 /** kafkajs behind our port: handlers never overlap on a partition, and it never stays dead. */
 export class KafkaConsumer implements Consumer {
-  readonly #kafka: Kafka;
+  readonly #connect: () => Link;
   readonly #group: string;
   readonly #options: ConsumerOptions;
   readonly #metrics: BusMetrics;
   readonly #assigned = new Map<string, Assigned>();
   /** The handler that runs, or ran last, by partition: it may outlive the assignment. */
   readonly #handlers = new Map<string, Promise<void>>();
+  #link: Link;
   #client: KafkaJsConsumer;
   #progress = Date.now();
   #watchdog: NodeJS.Timeout | undefined;
@@ -67,16 +69,23 @@ export class KafkaConsumer implements Consumer {
   #onJoin: () => void = () => {};
 
   static async open(
-    kafka: Kafka,
+    connect: () => Link,
     group: string,
     options: ConsumerOptions,
     metrics: BusMetrics,
+    signal?: AbortSignal,
   ): Promise<KafkaConsumer> {
-    const consumer = new KafkaConsumer(kafka, group, options, metrics);
+    const consumer = new KafkaConsumer(connect, group, options, metrics);
     // Not an event of the first client: that one may crash and be replaced before it joins.
-    const joined = new Promise<void>((resolve) => {
+    const joined = new Promise<void>((resolve, reject) => {
       consumer.#onJoin = resolve;
+      signal?.addEventListener("abort", () => {
+        consumer.#link.cut();
+        void consumer.close();
+        reject(new BusError("CLOSED", "before it was opened"));
+      });
     });
+    joined.catch(() => {});
     try {
       await consumer.#run();
     } catch (error) {
@@ -89,11 +98,12 @@ export class KafkaConsumer implements Consumer {
     return consumer;
   }
 
-  private constructor(kafka: Kafka, group: string, options: ConsumerOptions, metrics: BusMetrics) {
-    this.#kafka = kafka;
+  private constructor(connect: () => Link, group: string, options: ConsumerOptions, metrics: BusMetrics) {
+    this.#connect = connect;
     this.#group = group;
     this.#options = options;
     this.#metrics = metrics;
+    this.#link = connect();
     this.#client = this.#create();
   }
 
@@ -159,14 +169,14 @@ export class KafkaConsumer implements Consumer {
     if (this.#closing) return;
     this.#closing = true;
     clearInterval(this.#watchdog);
-    await this.#restarting;
-    await this.#client.disconnect();
+    const restarted = this.#restarting ?? Promise.resolve();
+    await this.#link.end(restarted.then(() => this.#client.disconnect()));
     await Promise.allSettled(this.#handlers.values());
   }
 
   #create(): KafkaJsConsumer {
     const sessionTimeout = this.#options.sessionTimeoutMs ?? DEFAULTS.sessionTimeoutMs;
-    const client = this.#kafka.consumer({
+    const client = this.#link.kafka.consumer({
       groupId: this.#group,
       sessionTimeout,
       heartbeatInterval: Math.floor(sessionTimeout / 5),
@@ -380,10 +390,10 @@ export class KafkaConsumer implements Consumer {
   async #renew(): Promise<void> {
     for (let tried = 0; !this.#closing; tried++) {
       this.#joined({});
-      const old = this.#client;
-      await Promise.race([old.disconnect().catch(() => {}), sleep(5_000)]);
+      await this.#link.end(this.#client.disconnect());
       await sleep(Math.min(5_000, RESTART_MS * 2 ** tried));
       if (this.#closing) return;
+      this.#link = this.#connect();
       this.#client = this.#create();
       this.#progress = Date.now();
       try {

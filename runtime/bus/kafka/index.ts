@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Kafka } from "kafkajs";
 import { Registry } from "prom-client";
 import { BusError } from "../errors.ts";
 import { BusMetrics } from "../metrics.ts";
@@ -15,8 +14,9 @@ import type {
 } from "../port.ts";
 import { DEFAULTS } from "../port.ts";
 import { KafkaAdmin } from "./admin.ts";
-import { busError, createKafka, type KafkaConfig, RETRY_BRIEFLY } from "./client.ts";
+import { busError } from "./client.ts";
 import { KafkaConsumer } from "./consumer.ts";
+import { type KafkaConfig, Link, RETRY_BRIEFLY } from "./link.ts";
 import { KafkaProducer, type PartitionCount } from "./producer.ts";
 import { KafkaTransactionalProducer } from "./transactional.ts";
 
@@ -25,62 +25,69 @@ const METADATA_MS = 30_000;
 /** A consumer waits for its topics to be made. */
 const TOPIC_WAIT_MS = 30_000;
 const PING_MS = 2_000;
+/** A broker that has not answered for so long is not asked for what can do without. */
+const QUIET_MS = 5_000;
 
 /** The bus over a Kafka cluster. */
 export class KafkaBus implements Bus {
-  readonly #kafka: Kafka;
-  /** Its connections are given up after some seconds; those of producers and consumers never. */
-  readonly #adminKafka: Kafka;
+  readonly #config: KafkaConfig;
   readonly #metrics: BusMetrics;
   readonly #counts = new Map<string, { readonly at: number; readonly count: number }>();
   readonly #lookUps = new Map<string, Promise<number>>();
   readonly #open = new Set<{ close(): Promise<void> }>();
+  /** Of what is being opened. */
+  readonly #opening = new Set<AbortController>();
   #admin: Promise<KafkaAdmin> | undefined;
 
   constructor(config: KafkaConfig, registry: Registry = new Registry()) {
-    this.#kafka = createKafka(config);
-    this.#adminKafka = createKafka(config, RETRY_BRIEFLY);
+    this.#config = config;
     this.#metrics = new BusMetrics(registry);
   }
 
   async producer(options: ProducerOptions = {}): Promise<Producer> {
-    const count: PartitionCount = (topic, above) => this.#count(topic, above);
-    return this.#track(await KafkaProducer.open(this.#kafka, count, this.#metrics, options));
+    const link = new Link(this.#config);
+    return this.#track((signal) =>
+      link.opening(() => KafkaProducer.open(link, this.#count, this.#metrics, options), signal),
+    );
   }
 
   async transactionalProducer(
     id: string,
     options: TransactionalOptions = {},
   ): Promise<TransactionalProducer> {
-    const count: PartitionCount = (topic, above) => this.#count(topic, above);
-    return this.#track(
-      await KafkaTransactionalProducer.open(this.#kafka, id, count, this.#metrics, options, () =>
-        this.admin(),
-      ),
-    );
+    const link = new Link(this.#config);
+    const open = () =>
+      KafkaTransactionalProducer.open(link, id, this.#count, this.#metrics, options, () => this.admin());
+    return this.#track((ending) => {
+      const { signal } = options;
+      return link.opening(open, signal === undefined ? ending : AbortSignal.any([ending, signal]));
+    });
   }
 
   async consumer(options: ConsumerOptions): Promise<Consumer> {
     const group = options.group ?? `baton-reader-${randomUUID()}`;
     // kafkajs would end on a topic that somebody is about to make.
     for (const topic of options.topics) await this.#untilTopic(topic);
-    const consumer = await KafkaConsumer.open(this.#kafka, group, options, this.#metrics);
-    if (options.group !== undefined) return this.#track(consumer);
-    const close = consumer.close.bind(consumer);
-    consumer.close = async () => {
-      await close();
-      await (await this.admin()).deleteGroup(group);
-    };
-    return this.#track(consumer);
+    const connect = () => new Link(this.#config);
+    return this.#track(async (signal) => {
+      const consumer = await KafkaConsumer.open(connect, group, options, this.#metrics, signal);
+      if (options.group !== undefined) return consumer;
+      const close = consumer.close.bind(consumer);
+      consumer.close = async () => {
+        await close();
+        // The broker forgets an empty group by itself, if nobody is there to be asked.
+        if (Date.now() - consumer.lastProgress() > QUIET_MS) return;
+        await (await this.admin()).deleteGroup(group);
+      };
+      return consumer;
+    });
   }
 
   admin(): Promise<KafkaAdmin> {
-    this.#admin ??= KafkaAdmin.connect(() => this.#adminKafka.admin({ retry: RETRY_BRIEFLY })).catch(
-      (error: unknown) => {
-        this.#admin = undefined;
-        throw busError(error, "ADMIN_FAILED");
-      },
-    );
+    this.#admin ??= KafkaAdmin.connect(new Link(this.#config, RETRY_BRIEFLY)).catch((error: unknown) => {
+      this.#admin = undefined;
+      throw busError(error, "ADMIN_FAILED");
+    });
     return this.#admin;
   }
 
@@ -95,6 +102,7 @@ export class KafkaBus implements Bus {
   }
 
   async close(): Promise<void> {
+    for (const opening of this.#opening) opening.abort();
     await Promise.allSettled([...this.#open].map((part) => part.close()));
     const admin = await this.#admin?.catch(() => undefined);
     await admin?.close();
@@ -111,18 +119,28 @@ export class KafkaBus implements Bus {
     }
   }
 
-  #track<T extends { close(): Promise<void> }>(part: T): T {
-    this.#open.add(part);
-    return part;
+  /** Keeps a part for the end, from when it is being opened until it is closed. */
+  async #track<T extends { close(): Promise<void> }>(open: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const opening = new AbortController();
+    this.#opening.add(opening);
+    try {
+      const part = await open(opening.signal);
+      this.#open.add(part);
+      const close = part.close.bind(part);
+      part.close = () => close().finally(() => this.#open.delete(part));
+      return part;
+    } finally {
+      this.#opening.delete(opening);
+    }
   }
 
   /** From memory when it is there: an old number is looked up again in the background. */
-  #count(topic: string, above = -1): number | Promise<number> {
+  readonly #count: PartitionCount = (topic, above = -1) => {
     const known = this.#counts.get(topic);
     if (known === undefined || known.count <= above) return this.#lookUp(topic);
     if (Date.now() - known.at > METADATA_MS) this.#lookUp(topic).catch(() => {});
     return known.count;
-  }
+  };
 
   /** One request at a time for a topic. */
   #lookUp(topic: string): Promise<number> {

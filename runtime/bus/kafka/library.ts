@@ -8,7 +8,7 @@ import { decodeRecord, encodeRecord } from "./record.ts";
 // 2.2.4) enters at most one of them a message and takes their list to be in the order of their first offsets, while
 // brokers give it in the order of their ends: with two of them open at once, what was aborted is handed out as
 // committed. Its manager of transactions is given a cluster that remembers coordinators, and records are written and read
-// in a quicker way. None of that is to be reached from outside, so a copy of the library is loaded that has ours instead.
+// in a quicker way, and what it repeats for ever can be ended. None of that is to be reached from outside, so a copy of the library is loaded that has ours instead.
 
 interface Message {
   readonly offset: string;
@@ -48,6 +48,23 @@ export function withoutAborted({ messages, abortedTransactions }: Fetched): read
   });
 }
 
+type Attempt = (bail: (error: Error) => void, ...more: unknown[]) => Promise<unknown>;
+type Retriers = (options?: { readonly signal?: AbortSignal }) => (attempt: Attempt) => Promise<unknown>;
+
+/** The library's retriers; those with a signal try no more when it is given, and reject with its reason. */
+function endingRetriers(create: Retriers): Retriers {
+  return (options = {}) => {
+    const retrier = create(options);
+    const { signal } = options;
+    if (signal === undefined) return retrier;
+    return (attempt) =>
+      retrier(async (bail, ...more) => {
+        if (signal.aborted) return bail(signal.reason);
+        return attempt(bail, ...more);
+      });
+  };
+}
+
 function load(): typeof KafkaJs {
   const require = createRequire(import.meta.url);
   const filter = require.resolve("kafkajs/src/consumer/filterAbortedMessages.js");
@@ -64,6 +81,7 @@ function load(): typeof KafkaJs {
     if (entry === undefined) throw new Error(`kafkajs cannot be loaded with our part of ${file}`);
     entry.exports = change(exported);
   };
+  replace<Retriers>("kafkajs/src/retry/index.js", endingRetriers);
   replace("kafkajs/src/protocol/recordBatch/record/v0/index.js", () => encodeRecord);
   replace("kafkajs/src/protocol/recordBatch/record/v0/decoder.js", () => decodeRecord);
   replace("kafkajs/src/consumer/filterAbortedMessages.js", () => withoutAborted);

@@ -1,10 +1,11 @@
-import type { ICustomPartitioner, Kafka, Producer as KafkaJsProducer, Message } from "kafkajs";
+import type { ICustomPartitioner, Producer as KafkaJsProducer, Message } from "kafkajs";
 import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import { partitionOf } from "../partitioner.ts";
 import { DEFAULTS, type OutRecord, type Position, type Producer, type ProducerOptions } from "../port.ts";
 import { PartitionBatcher } from "./batcher.ts";
-import { busError, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
+import { busError, compressionFor, valueBytes } from "./client.ts";
+import type { Link } from "./link.ts";
 
 /** Tells how many partitions a topic has; looks it up anew where it remembers no more than `above`. */
 export type PartitionCount = (topic: string, above?: number) => Promise<number> | number;
@@ -94,6 +95,7 @@ export function checkSize(record: OutRecord): void {
 
 /** Idempotent producer, acks=all, through the batcher. */
 export class KafkaProducer implements Producer {
+  readonly #link: Link;
   readonly #client: KafkaJsProducer;
   readonly #batcher: PartitionBatcher;
   readonly #partitions: Partitions;
@@ -101,27 +103,28 @@ export class KafkaProducer implements Producer {
   #closed = false;
 
   static async open(
-    kafka: Kafka,
+    link: Link,
     count: PartitionCount,
     metrics: BusMetrics,
     options: ProducerOptions,
   ): Promise<KafkaProducer> {
-    const client = kafka.producer({
+    const client = link.kafka.producer({
       idempotent: true,
       allowAutoTopicCreation: false,
       createPartitioner: chosenPartition,
-      retry: RETRY_FOR_EVER,
     });
     await client.connect();
-    return new KafkaProducer(client, count, metrics, options);
+    return new KafkaProducer(link, client, count, metrics, options);
   }
 
   private constructor(
+    link: Link,
     client: KafkaJsProducer,
     count: PartitionCount,
     metrics: BusMetrics,
     options: ProducerOptions,
   ) {
+    this.#link = link;
     this.#client = client;
     this.#metrics = metrics;
     this.#partitions = new Partitions(count);
@@ -178,8 +181,8 @@ export class KafkaProducer implements Producer {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await this.#batcher.flush();
-    await this.#client.disconnect();
+    const flushed = this.#batcher.flush().then(() => this.#client.disconnect());
+    await this.#link.end(flushed, () => this.#batcher.buffered);
   }
 
   #counted(error: BusError): BusError {

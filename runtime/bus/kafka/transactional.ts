@@ -1,4 +1,4 @@
-import type { Kafka, Producer as KafkaJsProducer, Transaction as KafkaJsTransaction } from "kafkajs";
+import type { Producer as KafkaJsProducer, Transaction as KafkaJsTransaction } from "kafkajs";
 import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import type {
@@ -12,7 +12,8 @@ import type {
   TransactionalOptions,
   TransactionalProducer,
 } from "../port.ts";
-import { busError, COMPRESSION, compressionFor, RETRY_FOR_EVER, valueBytes } from "./client.ts";
+import { busError, COMPRESSION, compressionFor, valueBytes } from "./client.ts";
+import type { Link } from "./link.ts";
 import {
   checkSize,
   chosenPartition,
@@ -61,7 +62,7 @@ async function send(
 
 /** What is committed before the records that the leftovers were ended with. */
 async function readUpTo(
-  kafka: Kafka,
+  link: Link,
   admin: () => Promise<Admin>,
   ends: readonly Position[],
   topics: readonly string[],
@@ -82,7 +83,7 @@ async function readUpTo(
     const to = bound !== undefined && bound < end ? bound : end;
     return from === undefined ? [] : [{ topic, partition, from, to }];
   });
-  await readSettled(kafka, stretches, onRecord);
+  await readSettled(link.kafka, stretches, onRecord);
 }
 
 async function sendOffsets(
@@ -100,6 +101,7 @@ async function sendOffsets(
 /** One transaction at a time under one id; any error ends the producer. */
 export class KafkaTransactionalProducer implements TransactionalProducer {
   readonly id: string;
+  readonly #link: Link;
   readonly #client: KafkaJsProducer;
   readonly #partitions: Partitions;
   readonly #metrics: BusMetrics;
@@ -109,21 +111,20 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
 
   /** Fences every earlier producer with this id and settles its open transaction. */
   static async open(
-    kafka: Kafka,
+    link: Link,
     id: string,
     count: PartitionCount,
     metrics: BusMetrics,
     options: TransactionalOptions,
     admin: () => Promise<Admin>,
   ): Promise<KafkaTransactionalProducer> {
-    const client = kafka.producer({
+    const client = link.kafka.producer({
       transactionalId: id,
       idempotent: true,
       maxInFlightRequests: 1,
       transactionTimeout: TRANSACTION_TIMEOUT_MS,
       allowAutoTopicCreation: false,
       createPartitioner: chosenPartition,
-      retry: RETRY_FOR_EVER,
     });
     try {
       await client.connect();
@@ -144,11 +145,16 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
         });
       }
       await transaction.abort();
-      return new KafkaTransactionalProducer(id, client, count, metrics, options, (topics, time, onRecord) =>
-        readUpTo(kafka, admin, beginnings, topics, time, onRecord),
+      return new KafkaTransactionalProducer(
+        id,
+        link,
+        client,
+        count,
+        metrics,
+        options,
+        (topics, time, onRecord) => readUpTo(link, admin, beginnings, topics, time, onRecord),
       );
     } catch (error) {
-      await client.disconnect().catch(() => {});
       throw busError(error, "TRANSACTION_FAILED");
     }
   }
@@ -157,6 +163,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
 
   private constructor(
     id: string,
+    link: Link,
     client: KafkaJsProducer,
     count: PartitionCount,
     metrics: BusMetrics,
@@ -165,6 +172,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
   ) {
     this.settled = settled;
     this.id = id;
+    this.#link = link;
     this.#client = client;
     this.#metrics = metrics;
     this.#partitions = new Partitions(count);
@@ -233,7 +241,6 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
 
   async close(): Promise<void> {
     this.#failed ??= new BusError("CLOSED", `transactional producer ${this.id}`);
-    await this.#last;
-    await this.#client.disconnect();
+    await this.#link.end(this.#last.then(() => this.#client.disconnect()));
   }
 }

@@ -38,8 +38,9 @@ export class MemoryBus implements Bus {
 
   async transactionalProducer(
     id: string,
-    { leftovers }: TransactionalOptions = {},
+    { leftovers, signal }: TransactionalOptions = {},
   ): Promise<TransactionalProducer> {
+    if (signal?.aborted === true) throw new BusError("CLOSED", "before it was opened");
     return this.#track(new MemoryTransactionalProducer(this.#broker, id, leftovers));
   }
 
