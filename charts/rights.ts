@@ -10,20 +10,20 @@ interface Rule {
 
 /** In every namespace that has a ModelDeployment. */
 export const CLUSTER_RULES: readonly Rule[] = [
-  { apiGroups: ["baton.dev"], resources: ["modeldeployments"], verbs: ["get", "list", "watch"] },
+  { apiGroups: ["baton.dev"], resources: ["modeldeployments"], verbs: ["list", "watch"] },
   { apiGroups: ["baton.dev"], resources: ["modeldeployments/status"], verbs: ["patch"] },
-  { apiGroups: ["baton.dev"], resources: ["analysistemplates", "instrumentsets"], verbs: ["get"] },
+  { apiGroups: ["baton.dev"], resources: ["analysistemplates", "instrumentsets"], verbs: ["list", "watch"] },
   // An owner whose deletion its Deployments block has to be touchable.
   { apiGroups: ["baton.dev"], resources: ["modeldeployments/finalizers"], verbs: ["update"] },
   {
     apiGroups: ["apps"],
     resources: ["deployments"],
-    verbs: ["get", "list", "watch", "create", "patch", "delete"],
+    verbs: ["list", "watch", "create", "patch", "delete"],
   },
   { apiGroups: ["policy"], resources: ["poddisruptionbudgets"], verbs: ["create", "patch", "delete"] },
   // What it measures by a Job.
   { apiGroups: ["batch"], resources: ["jobs"], verbs: ["get", "create", "patch"] },
-  { apiGroups: [""], resources: ["pods"], verbs: ["list"] },
+  { apiGroups: [""], resources: ["pods"], verbs: ["list", "watch"] },
   { apiGroups: [""], resources: ["events"], verbs: ["create", "patch"] },
 ];
 

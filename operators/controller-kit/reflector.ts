@@ -11,8 +11,12 @@ export interface ReflectorOptions<T extends KubeObject> {
   /** Only what is in it; everything when absent. */
   readonly namespace?: string | undefined;
   readonly labelSelector?: string;
-  /** Called with an object that is new, changed or gone. */
-  readonly onChange: (object: T, change: "added" | "modified" | "deleted") => void;
+  /** Called with an object that is new, changed or gone, and with what was known of it. */
+  readonly onChange: (object: T, change: "added" | "modified" | "deleted", before: T | undefined) => void;
+  /** Under what an object is found; its namespace and name when absent. */
+  readonly keyOf?: (object: T) => string;
+  /** The part of an object that is worth its memory; all of it when absent. */
+  readonly part?: (object: T) => T;
   readonly onError?: (error: ApiError) => void;
   /** Counts what a list showed that no watch had told. */
   readonly onMissed?: (count: number) => void;
@@ -29,13 +33,18 @@ interface WatchEvent<T> {
   readonly object: T & { readonly code?: number; readonly message?: string };
 }
 
+const MAX_GONE = 1_000;
 const BACKOFF = { baseMs: 200, maxMs: 30_000 };
 
 export class Reflector<T extends KubeObject> {
   readonly #options: ReflectorOptions<T>;
   readonly #stop = new AbortController();
   /** By uid: an object that was deleted and made again is another one. */
-  #objects = new Map<string, T>();
+  readonly #objects = new Map<string, T>();
+  /** By key, then by uid. */
+  readonly #index = new Map<string, Map<string, T>>();
+  /** The latest that are gone, by uid: what was written to them may be told of later. */
+  readonly #gone = new Set<string>();
   #resourceVersion: string | undefined;
   #progress = 0;
   #synced: Promise<void>;
@@ -67,6 +76,44 @@ export class Reflector<T extends KubeObject> {
 
   objects(): IterableIterator<T> {
     return this.#objects.values();
+  }
+
+  /** The objects with a key. */
+  of(key: string): readonly T[] {
+    return [...(this.#index.get(key)?.values() ?? [])];
+  }
+
+  /** Takes over what a write of one's own has come to, before the watch tells of it. */
+  put(object: T): void {
+    const uid = uidOf(object);
+    const known = this.#objects.get(uid);
+    if (this.#gone.has(uid) || (known !== undefined && !isNewer(object, known))) return;
+    this.#set(uid, object);
+  }
+
+  #set(uid: string, object: T): void {
+    const { part = (whole: T) => whole } = this.#options;
+    const known = this.#objects.get(uid);
+    if (known !== undefined) this.#unset(uid, known);
+    const kept = part(object);
+    this.#objects.set(uid, kept);
+    const key = this.#keyOf(kept);
+    const same = this.#index.get(key);
+    if (same === undefined) this.#index.set(key, new Map([[uid, kept]]));
+    else same.set(uid, kept);
+  }
+
+  #unset(uid: string, known: T): void {
+    this.#objects.delete(uid);
+    const key = this.#keyOf(known);
+    const same = this.#index.get(key);
+    same?.delete(uid);
+    if (same?.size === 0) this.#index.delete(key);
+  }
+
+  #keyOf(object: T): string {
+    const { keyOf = ({ metadata }: T) => `${metadata.namespace ?? ""}/${metadata.name}` } = this.#options;
+    return keyOf(object);
   }
 
   async #run(): Promise<void> {
@@ -115,19 +162,17 @@ export class Reflector<T extends KubeObject> {
     let missed = 0;
     for (const [uid, object] of listed) {
       const known = this.#objects.get(uid);
-      if (known !== undefined && !isNewer(object, known)) {
-        listed.set(uid, known);
-        continue;
-      }
+      if (known !== undefined && !isNewer(object, known)) continue;
       missed += 1;
-      this.#options.onChange(object, known === undefined ? "added" : "modified");
+      this.#set(uid, object);
+      this.#options.onChange(object, known === undefined ? "added" : "modified", known);
     }
     for (const [uid, object] of this.#objects) {
-      if (listed.has(uid)) continue;
+      // What was made while the list was read is not in it: its version is later.
+      if (listed.has(uid) || isLater(object, version)) continue;
       missed += 1;
-      this.#options.onChange(object, "deleted");
+      this.#remove(uid, object);
     }
-    this.#objects = listed;
     this.#resourceVersion = version;
     if (!first && missed > 0) this.#options.onMissed?.(missed);
     this.#resolveSynced();
@@ -169,14 +214,21 @@ export class Reflector<T extends KubeObject> {
     const uid = uidOf(object);
     const known = this.#objects.get(uid);
     if (type === "DELETED") {
-      if (!this.#objects.delete(uid)) return;
-      this.#options.onChange(object, "deleted");
+      if (known !== undefined) this.#remove(uid, known);
       return;
     }
     // Only forward: what comes late must not undo what is known.
     if (known !== undefined && !isNewer(object, known)) return;
-    this.#objects.set(uid, object);
-    this.#options.onChange(object, known === undefined ? "added" : "modified");
+    this.#set(uid, object);
+    this.#options.onChange(object, known === undefined ? "added" : "modified", known);
+  }
+
+  #remove(uid: string, known: T): void {
+    this.#unset(uid, known);
+    this.#gone.add(uid);
+    const [oldest] = this.#gone;
+    if (this.#gone.size > MAX_GONE && oldest !== undefined) this.#gone.delete(oldest);
+    this.#options.onChange(known, "deleted", known);
   }
 }
 
@@ -195,5 +247,14 @@ function uidOf({ metadata }: KubeObject): string {
 /** Resource versions of one kind are numbers that rise (KEP-5504); where they are none, what comes last counts. */
 function isNewer(a: KubeObject, b: KubeObject): boolean {
   const [x, y] = [a.metadata.resourceVersion ?? "", b.metadata.resourceVersion ?? ""];
-  return /^[0-9]+$/.test(x) && /^[0-9]+$/.test(y) ? BigInt(x) > BigInt(y) : x !== y;
+  return areNumbers(x, y) ? BigInt(x) > BigInt(y) : x !== y;
+}
+
+/** Whether an object is younger than a list. */
+function isLater({ metadata: { resourceVersion = "" } }: KubeObject, list: string): boolean {
+  return areNumbers(resourceVersion, list) && BigInt(resourceVersion) > BigInt(list);
+}
+
+function areNumbers(...versions: readonly string[]): boolean {
+  return versions.every((version) => /^[0-9]+$/.test(version));
 }

@@ -4,14 +4,14 @@ import type { KubeApi } from "#operators/controller-kit/api.ts";
 import { backoffMs } from "#operators/controller-kit/backoff.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
 import { KeyedQueue } from "#operators/controller-kit/queue.ts";
-import { Reflector } from "#operators/controller-kit/reflector.ts";
 import type { Bus } from "#runtime/bus/port.ts";
-import { Cluster, type CustomObject, MODEL_DEPLOYMENTS, type Seen } from "./adapters/cluster.ts";
-import { DEPLOYMENTS, type Deployment, LABELS } from "./adapters/deployment.ts";
+import { Cluster } from "./adapters/cluster.ts";
+import type { Deployment } from "./adapters/deployment.ts";
 import { measure } from "./adapters/measure.ts";
 import type { Notifier } from "./adapters/notify.ts";
 import { Publisher } from "./adapters/publish.ts";
 import { type StreamSpec, Streams } from "./adapters/streams.ts";
+import { type Seen, View } from "./adapters/view.ts";
 import type { Effect, Observed, Result } from "./core/observed.ts";
 import { plan } from "./core/plan.ts";
 import type { OperatorMetrics } from "./metrics.ts";
@@ -45,7 +45,8 @@ export class Operator {
   readonly #publisher: Publisher;
   readonly #queue: KeyedQueue;
   readonly #streams: Streams;
-  readonly #reflectors: readonly Pick<Reflector<CustomObject>, "start" | "stop" | "lastProgress">[];
+  readonly #view: View;
+  #started = false;
   /** Keys by the name of their stream, for changes of a ledger. */
   readonly #byStream = new Map<string, string>();
   readonly #results = new Map<string, Result[]>();
@@ -76,42 +77,33 @@ export class Operator {
       },
       onError: (name, error) => log.warn({ stream: name, err: error }, "ledger"),
     });
-    const onError = (error: ApiError) => log.warn({ err: error.message, kind: error.kind }, "watch");
-    this.#reflectors = [
-      new Reflector<CustomObject>({
-        api,
-        namespace: options.namespace,
-        resource: MODEL_DEPLOYMENTS,
-        onError,
-        onChange: ({ metadata }) => this.#queue.add(`${metadata.namespace}/${metadata.name}`),
-      }),
-      new Reflector<Deployment>({
-        api,
-        namespace: options.namespace,
-        resource: DEPLOYMENTS,
-        labelSelector: LABELS.deployment,
-        onError,
-        onChange: ({ metadata }) =>
-          this.#queue.add(`${metadata.namespace}/${metadata.labels?.[LABELS.deployment]}`),
-      }),
-    ];
+    this.#view = new View({
+      api,
+      namespace: options.namespace,
+      onChange: (key) => {
+        if (this.#started) this.#queue.add(key);
+      },
+      onError: ({ message, kind }) => log.warn({ err: message, kind }, "watch"),
+    });
   }
 
   async start(): Promise<void> {
-    await Promise.all(this.#reflectors.map((reflector) => reflector.start()));
+    await this.#view.start();
+    this.#started = true;
+    for (const key of this.#view.keys()) this.#queue.add(key);
   }
 
   /** Nothing is begun any more; what is on its way is in the ledger and goes on with the next operator. */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    await Promise.all(this.#reflectors.map((reflector) => reflector.stop()));
+    await this.#view.stop();
     await this.#queue.close();
     await this.#streams.close();
   }
 
   /** Milliseconds since 1970 of the last sign of life of the API server. */
   lastProgress(): number {
-    return Math.min(...this.#reflectors.map((reflector) => reflector.lastProgress()));
+    return this.#view.lastProgress();
   }
 
   async #work(key: string): Promise<number | undefined> {
@@ -138,7 +130,7 @@ export class Operator {
   async #pass(key: string): Promise<number | undefined> {
     const { log, metrics } = this.#options;
     const [namespace = "", name = ""] = key.split("/");
-    const seen = await this.#cluster.observe(namespace, name);
+    const seen = this.#view.see(key);
     if (seen === undefined) {
       await this.#forget(key);
       return undefined;
@@ -177,10 +169,12 @@ export class Operator {
     const wrote = !isDeepStrictEqual(plain(status), plain(seen.status));
     if (wrote) {
       const published = this.#publisher.published(seen.object, status);
-      await this.#cluster.writeStatus(seen.object, {
-        ...status,
-        ...(published === undefined ? {} : { published }),
-      });
+      this.#view.wrote(
+        await this.#cluster.writeStatus(seen.object, {
+          ...status,
+          ...(published === undefined ? {} : { published }),
+        }),
+      );
     }
     metrics?.observe(key, seen.status, status);
     // What came in meanwhile is for the next pass; what this one has seen must not count twice.
@@ -194,15 +188,16 @@ export class Operator {
     const { phase, currentStepIndex: step } = status;
     const did = effects.map(({ kind }) => kind);
     log.info({ key, phase, step, wrote, effects: did, tookMs: Date.now() - now, nextMs: next }, "pass");
-    return next;
+    // Nobody tells of what was written from here.
+    return wrote ? 0 : next;
   }
 
   async #do(key: string, seen: Seen, stream: StreamSpec | undefined, effect: Effect): Promise<void> {
     switch (effect.kind) {
       case "Scale":
-        return this.#cluster.scale(seen, effect);
+        return this.#scaled(await this.#cluster.scale(seen, effect));
       case "Restart":
-        return this.#cluster.restart(seen, effect);
+        return this.#scaled(await this.#cluster.restart(seen, effect));
       case "DeleteRevision":
         return this.#cluster.deleteRevision(seen, effect.revision);
       case "Route":
@@ -211,6 +206,10 @@ export class Operator {
       case "Measure":
         this.#measure(key, seen, effect);
     }
+  }
+
+  #scaled(deployment: Deployment | undefined): void {
+    if (deployment !== undefined) this.#view.wroteDeployment(deployment);
   }
 
   #measure(key: string, { object, spec }: Seen, effect: Effect & { kind: "Measure" }): void {

@@ -6,7 +6,7 @@ import { downCluster, upCluster } from "#clusters/local/lifecycle.ts";
 import { clusterFolder } from "#clusters/local/state.ts";
 import { KubeApi } from "#operators/controller-kit/api.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
-import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/cluster.ts";
+import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 import { installKinds } from "#tests/support/custom-resources.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";

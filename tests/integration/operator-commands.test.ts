@@ -1,6 +1,6 @@
 import { AppsV1Api } from "@kubernetes/client-node";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/cluster.ts";
+import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import { COMMAND_ANNOTATION } from "#operators/model-deployment/api/crd.ts";
 import { OperatorBench, type Status } from "#tests/support/operator-bench.ts";
 

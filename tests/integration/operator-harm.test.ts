@@ -50,6 +50,19 @@ describe("a release without a stream", { timeout: 120_000 }, () => {
     });
   });
 
+  it("goes back when its pods run, take over and keep ending, long before the deadline", async () => {
+    const broken = { ...SHELL, args: ["sleep 1; exit 1"] };
+    await bench.update(
+      plain("2.1.0", (draft) => {
+        draft["template"].spec.containers = [broken];
+        draft["progressDeadlineSeconds"] = 600;
+        draft["strategy"].canary.steps[1].pause = { duration: "10m" };
+      }),
+    );
+    await bench.until("the pause", ({ currentStepIndex }) => currentStepIndex === 1);
+    expect(await rolledBack("2.1.0")).toMatchObject({ reason: "CandidateUnavailable" });
+  });
+
   it("goes back when a hard limit is passed, the first time", async () => {
     await bench.update(
       plain("3.0.0", (draft) => {

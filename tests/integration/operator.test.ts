@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { PolicyV1Api } from "@kubernetes/client-node";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/cluster.ts";
+import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import { OperatorBench, type Status } from "#tests/support/operator-bench.ts";
 import { waitFor } from "#tests/support/wait.ts";
 

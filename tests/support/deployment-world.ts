@@ -58,7 +58,7 @@ export class World {
   /** Replicas asked for, and how many of them are ready. */
   readonly pods = new Map<
     string,
-    { replicas: number; available: number; coherent: boolean; restartedAt?: string }
+    { -readonly [K in keyof Omit<RevisionView, "revision">]: RevisionView[K] }
   >();
   readonly owners = new Map<string, string | undefined>();
   hasStream = true;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { KubeApi } from "#operators/controller-kit/api.ts";
-import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/cluster.ts";
+import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 import { Operator, type OperatorOptions } from "#operators/model-deployment/operator.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";

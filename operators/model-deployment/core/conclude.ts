@@ -1,7 +1,7 @@
 import { REST } from "#runtime/contracts/ledger.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect, Observed } from "./observed.ts";
-import type { Hold } from "./release.ts";
+import { type Hold, steadySince } from "./release.ts";
 import { templateOf } from "./revision.ts";
 import { ownsAny, ownsEverything } from "./steps.ts";
 
@@ -11,6 +11,8 @@ export interface Concluded {
   readonly done: boolean;
   readonly effects: readonly Effect[];
   readonly holds: Hold | undefined;
+  /** Milliseconds since 1970 at which something is due. */
+  readonly due?: readonly number[];
 }
 
 export function conclude(observed: Observed, status: ModelDeploymentStatus, decision: Decision): Concluded {
@@ -21,7 +23,7 @@ export function conclude(observed: Observed, status: ModelDeploymentStatus, deci
 
 /** The candidate is brought to its full size, then gets everything. */
 function promote(observed: Observed, candidate: string): Concluded {
-  const { object, revisions, stream } = observed;
+  const { now, object, revisions, stream } = observed;
   const { replicas } = object.spec;
   const view = revisions.find(({ revision }) => revision === candidate);
   const effects: Effect[] = [];
@@ -34,6 +36,8 @@ function promote(observed: Observed, candidate: string): Concluded {
     });
   if (view?.replicas !== replicas || view.available < replicas)
     return waits(effects, "Pods", "the candidate gets its full size");
+  const steadyAt = steadySince(view, object.spec);
+  if (steadyAt > now) return waits(effects, "Pods", "its replicas have not run for long enough", [steadyAt]);
   if (stream === undefined) return { done: true, effects, holds: undefined };
   if (!stream.reachable) return waits(effects, "KafkaUnavailable", "Kafka does not answer");
   if (ownsEverything(candidate, stream.owners) && stream.movingTo === undefined) {
@@ -75,6 +79,11 @@ function goBack(observed: Observed, status: ModelDeploymentStatus, candidate: st
   );
 }
 
-function waits(effects: readonly Effect[], reason: Hold["reason"], message: string): Concluded {
-  return { done: false, effects, holds: { reason, message, paused: false } };
+function waits(
+  effects: readonly Effect[],
+  reason: Hold["reason"],
+  message: string,
+  due: readonly number[] = [],
+): Concluded {
+  return { done: false, effects, holds: { reason, message, paused: false }, due };
 }

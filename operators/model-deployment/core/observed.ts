@@ -39,6 +39,12 @@ export interface RevisionView {
   readonly coherent: boolean;
   /** The restart that its pods have had last; a time. */
   readonly restartedAt?: string;
+  /** Milliseconds since 1970 since when the youngest of its replicas is ready; absent where none is. */
+  readonly readySince?: number | undefined;
+  /** Milliseconds since 1970 of when a container began that had to be started again, the latest; absent where none had. */
+  readonly crashedAt?: number | undefined;
+  /** Milliseconds since 1970 since when it has fewer replicas than it can do with; absent where it has enough. */
+  readonly downSince?: number | undefined;
 }
 
 /** The ledger as it stands. */

@@ -236,6 +236,75 @@ describe("harm", () => {
     expect(new Set(world.owners.values())).toEqual(new Set([v1]));
   });
 
+  it("pods that come and go do not pass for pods that run", () => {
+    const { world, v1, v2 } = releasing((spec) => {
+      spec["strategy"] = {
+        canary: { steps: [{ setInstruments: { symbols: ["BTCUSDT"] } }, { setInstruments: { all: true } }] },
+      };
+    });
+    world.pass();
+    world.pass();
+    // Available at each look, because each look comes when it has just been started again.
+    for (let i = 0; i < 60; i++) {
+      Object.assign(world.pods.get(v2) ?? {}, { available: 2, readySince: world.now, crashedAt: world.now });
+      world.wait(1);
+    }
+    expect(world.status.stable?.revision).toBe(v1);
+    expect(OWNERS(world)["*"]).toBe(v1);
+    // It stays up: it goes on after half a minute, and not before.
+    world.wait(28);
+    expect(world.status.stable?.revision).toBe(v1);
+    world.wait(3);
+    expect(world.status.stable?.revision).toBe(v2);
+  });
+
+  it("a promotion waits for replicas that have just come", () => {
+    const { world, v1, v2 } = releasing((spec) => {
+      spec["strategy"] = { canary: { steps: [{ pause: {} }] } };
+    });
+    world.settle();
+    world.tell("promote-full");
+    world.pass();
+    Object.assign(world.pods.get(v2) ?? {}, { readySince: world.now });
+    world.wait(2);
+    expect(world.status.stable?.revision).toBe(v1);
+    world.wait(2);
+    expect(world.status.stable?.revision).toBe(v2);
+  });
+
+  it("a candidate that decides and has no replica goes back in seconds, unless stable has none either", () => {
+    const { world, v1, v2 } = releasing();
+    world.wait(3);
+    expect(OWNERS(world)).toMatchObject({ BTCUSDT: v2 });
+    const downSince = world.now;
+    for (const revision of [v1, v2])
+      Object.assign(world.pods.get(revision) ?? {}, { available: 0, downSince });
+    world.wait(20);
+    expect(world.status.decision).toBeUndefined();
+    expect(OWNERS(world)).toMatchObject({ BTCUSDT: v2 });
+    Object.assign(world.pods.get(v1) ?? {}, { available: 2, downSince: undefined });
+    Object.assign(world.pods.get(v2) ?? {}, { downSince: world.now });
+    world.wait(9);
+    expect(OWNERS(world)).toMatchObject({ BTCUSDT: v2 });
+    world.wait(3);
+    expect(OWNERS(world)).toMatchObject({ BTCUSDT: v1 });
+    expect(world.status.history?.[0]).toMatchObject({
+      completionStatus: "RolledBack",
+      reason: "CandidateUnavailable",
+    });
+  });
+
+  it("one that is down before it decides on anything has until the deadline", () => {
+    const { world, v1, v2 } = releasing();
+    world.dead.add(v2);
+    world.pass();
+    world.pass();
+    Object.assign(world.pods.get(v2) ?? {}, { downSince: world.now });
+    world.wait(60);
+    expect(world.status.candidate?.revision).toBe(v2);
+    expect(OWNERS(world)["*"]).toBe(v1);
+  });
+
   it("does not go back to a dead stable, and does when it lives again", () => {
     const { world, v1, v2 } = releasing(withAnalysis);
     world.templates.set("errors", errors());

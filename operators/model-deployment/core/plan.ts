@@ -265,7 +265,7 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
   const { now } = observed;
   const result: Concluded = conclude(observed, status, decision);
   if (!result.done) {
-    return { status, effects: result.effects, events: [], due: [], holds: result.holds };
+    return { status, effects: result.effects, events: [], due: result.due ?? [], holds: result.holds };
   }
   const { kind, revision, reason } = decision;
   const cleared = without(status, [

@@ -6,7 +6,7 @@ import type { Decision, MetricStatus } from "../api/status.ts";
 import { type ActiveMetric, activeMetrics, addMeasurement, dueAt, judge, startMetric } from "./analysis.ts";
 import type { Effect, Observed, RevisionView } from "./observed.ts";
 import { templateOf } from "./revision.ts";
-import { instrumentsAt, ownsAll, weightAt } from "./steps.ts";
+import { instrumentsAt, ownsAll, ownsAny, weightAt } from "./steps.ts";
 
 // One pass over a release that nothing has been decided about yet: where it stands, what it waits for, whether it ends.
 
@@ -21,6 +21,15 @@ export interface Release {
   /** A person holds it. */
   readonly paused: boolean;
 }
+
+/**
+ * A replica that is ready for a moment and ends proves nothing: one that has just come, and one that had to be started
+ * again; that has half a minute to prove itself, or a third of the deadline where that is less.
+ */
+const STEADY_MS = 3_000;
+const STEADY_AFTER_CRASH_MS = 30_000;
+/** A candidate that decides on something and has had no replica for so long is taken back. */
+const DOWN_MS = 10_000;
 
 /** What a pass makes of a release. */
 export interface Progress {
@@ -118,13 +127,26 @@ export function advance(
   if (failed !== undefined) return stay(undefined, rollback(release, "AnalysisFailed", describe(failed)));
 
   const { index, steps } = release;
+  const { revisions, stream } = observed;
+  const view = revisions.find(({ revision }) => revision === release.candidate);
+  const downSince = downWhileDeciding(observed, release, view);
+  if (downSince !== undefined && now - downSince > DOWN_MS) {
+    const message = `it has had no replica for ${DOWN_MS / 1000} s`;
+    return stay(undefined, rollback(release, "CandidateUnavailable", message));
+  }
+  if (downSince !== undefined) due.push(downSince + DOWN_MS + 1);
+
   const step = steps[index];
-  const replicas = candidateReplicas(steps, index, spec.replicas, observed.stream !== undefined);
+  const replicas = candidateReplicas(steps, index, spec.replicas, stream !== undefined);
   const template = templateOf(spec, release.candidate);
   const scale: Effect = { kind: "Scale", revision: release.candidate, replicas, template };
-  const view = observed.revisions.find(({ revision }) => revision === release.candidate);
   const pods = podsHold(view, replicas);
   if (pods !== undefined) return stay(pods, undefined, view?.replicas === replicas ? [] : [scale]);
+  const steadyAt = steadySince(view, spec);
+  if (steadyAt > now && (index > 0 || step === undefined)) {
+    const message = "its replicas have not run for long enough";
+    return stay({ reason: "Pods", message, paused: false }, undefined, [], [steadyAt]);
+  }
 
   if (release.paused) {
     return stay({ reason: "PausedByUser", message: "paused by a person", paused: true });
@@ -136,14 +158,14 @@ export function advance(
     const message = `no step forward until ${frozen.to}`;
     return stay({ reason: "Frozen", message, paused: true }, undefined, [], [Date.parse(frozen.to)]);
   }
-  if (observed.stream?.reachable === false) {
+  if (stream?.reachable === false) {
     return stay({
       reason: "KafkaUnavailable",
       message: "Kafka does not answer: nothing is moved",
       paused: true,
     });
   }
-  if (observed.stream?.halted === true) {
+  if (stream?.halted === true) {
     return stay({ reason: "Halted", message: "the kill switch is on: nothing is moved", paused: true });
   }
   // What is not known to be good does not go on.
@@ -184,7 +206,6 @@ export function advance(
   }
   if (step.setCanaryScale !== undefined) return next();
   const wanted = instrumentsAt(steps, index, observed.instruments);
-  const { stream } = observed;
   if (stream === undefined) return next();
   if (ownsAll(release.candidate, wanted, stream.owners) && stream.movingTo === undefined) return next();
   const message = `hands over ${wanted.length > 3 ? `${wanted.length} instruments` : wanted.join(", ")}`;
@@ -195,6 +216,27 @@ export function advance(
     caughtUp: true,
   };
   return stay({ reason: "Moving", message, paused: false }, undefined, [route]);
+}
+
+/** Since when a candidate that decides on something has had no replica, while stable has some. */
+function downWhileDeciding(
+  { revisions, stream }: Observed,
+  { candidate, stable, index }: Release,
+  view: RevisionView | undefined,
+): number | undefined {
+  const decides = stream === undefined ? index > 0 : stream.reachable && ownsAny(candidate, stream.owners);
+  const alive = revisions.some(({ revision, available }) => revision === stable && available > 0);
+  return decides && alive && view?.available === 0 ? view.downSince : undefined;
+}
+
+/** From when on a revision's replicas count, as milliseconds since 1970. */
+export function steadySince(
+  { readySince = 0, crashedAt }: Partial<RevisionView> = {},
+  { progressDeadlineSeconds }: ModelDeploymentSpec,
+): number {
+  const wait = Math.min(STEADY_AFTER_CRASH_MS, (progressDeadlineSeconds * 1000) / 3);
+  const crashed = crashedAt === undefined ? 0 : crashedAt + wait;
+  return Math.max(readySince + STEADY_MS, crashed);
 }
 
 function podsHold(view: RevisionView | undefined, replicas: number): Hold | undefined {

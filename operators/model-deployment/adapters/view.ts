@@ -1,0 +1,308 @@
+import { isDeepStrictEqual } from "node:util";
+import * as z from "zod";
+import type { KubeApi, KubeObject, ObjectMeta, Resource } from "#operators/controller-kit/api.ts";
+import { ApiError } from "#operators/controller-kit/errors.ts";
+import { Reflector } from "#operators/controller-kit/reflector.ts";
+import { type AnalysisTemplateSpec, analysisTemplateSpec } from "../api/analysis.ts";
+import { COMMAND_ANNOTATION, resourceOf } from "../api/crd.ts";
+import { ruleProblems } from "../api/lint.ts";
+import {
+  type Instrument,
+  instrumentSetSpec,
+  type ModelDeploymentSpec,
+  modelDeploymentSpec,
+} from "../api/model-deployment.ts";
+import { type ModelDeploymentStatus, modelDeploymentStatus } from "../api/status.ts";
+import { type Command, type Observed, type RevisionView, VERBS } from "../core/observed.ts";
+import { ANNOTATIONS, DEPLOYMENTS, type Deployment, LABELS } from "./deployment.ts";
+
+// What a pass sees of the API server: copies that follow it, and that know what was written from here at once.
+
+export const MODEL_DEPLOYMENTS = resourceOf("ModelDeployment");
+const TEMPLATES = resourceOf("AnalysisTemplate");
+const SETS = resourceOf("InstrumentSet");
+const PODS: Resource = { group: "", version: "v1", plural: "pods", kind: "Pod" };
+
+export interface CustomObject extends KubeObject {
+  readonly spec: unknown;
+  readonly status?: unknown;
+}
+
+/** What is looked at of a pod. */
+interface Pod extends KubeObject {
+  readonly status?: {
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly lastTransitionTime?: string;
+    }[];
+    readonly containerStatuses?: readonly {
+      readonly restartCount: number;
+      readonly state?: { readonly running?: { readonly startedAt?: string } };
+    }[];
+  };
+}
+
+/** A ModelDeployment and what belongs to it. */
+export interface Seen extends Pick<Observed, "invalid" | "instruments" | "templates" | "revisions"> {
+  readonly object: CustomObject;
+  readonly spec: ModelDeploymentSpec;
+  readonly status: ModelDeploymentStatus;
+  readonly command: Command | undefined;
+}
+
+const commandSchema = z.object({
+  id: z.string().min(1).max(63),
+  verb: z.enum(VERBS),
+  revision: z.string().max(63),
+  to: z.string().max(63).optional(),
+  reason: z.string().max(256).optional(),
+  notify: z.boolean().optional(),
+});
+
+export interface ViewOptions {
+  readonly api: KubeApi;
+  /** The only namespace that is looked at; all when absent. */
+  readonly namespace?: string | undefined;
+  /** Called with `namespace/name` of a ModelDeployment of which something has changed. */
+  readonly onChange: (key: string) => void;
+  readonly onError: (error: ApiError) => void;
+}
+
+export class View {
+  readonly #objects: Reflector<CustomObject>;
+  readonly #deployments: Reflector<Deployment>;
+  readonly #pods: Reflector<Pod>;
+  readonly #templates: Reflector<CustomObject>;
+  readonly #sets: Reflector<CustomObject>;
+  readonly #all: readonly Pick<Reflector<KubeObject>, "start" | "stop" | "lastProgress">[];
+
+  constructor({ api, namespace, onChange, onError }: ViewOptions) {
+    const common = { api, namespace, onError };
+    const whole = { ...common, labelSelector: LABELS.deployment, keyOf: ownerKey };
+    // Which ModelDeployment names a template or a set is not kept: there are few.
+    const inNamespace = (changed: KubeObject) => {
+      for (const { metadata } of this.#objects.objects())
+        if (metadata.namespace === changed.metadata.namespace) onChange(keyOf(metadata));
+    };
+    this.#objects = new Reflector<CustomObject>({
+      ...common,
+      resource: MODEL_DEPLOYMENTS,
+      onChange: ({ metadata }) => onChange(keyOf(metadata)),
+    });
+    this.#deployments = new Reflector<Deployment>({
+      ...whole,
+      resource: DEPLOYMENTS,
+      onChange: (object) => onChange(ownerKey(object)),
+    });
+    this.#pods = new Reflector<Pod>({
+      ...whole,
+      resource: PODS,
+      part: partOf,
+      onChange: (pod, change, before) => {
+        if (change !== "modified" || before === undefined || !isSame(pod, before)) onChange(ownerKey(pod));
+      },
+    });
+    this.#templates = new Reflector<CustomObject>({ ...common, resource: TEMPLATES, onChange: inNamespace });
+    this.#sets = new Reflector<CustomObject>({ ...common, resource: SETS, onChange: inNamespace });
+    this.#all = [this.#objects, this.#deployments, this.#pods, this.#templates, this.#sets];
+  }
+
+  /** Resolves when everything has been listed once; before that nothing must be decided. */
+  async start(): Promise<void> {
+    await Promise.all(this.#all.map((reflector) => reflector.start()));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#all.map((reflector) => reflector.stop()));
+  }
+
+  /** Milliseconds since 1970 of the last sign of life of the API server on the watch that has been silent longest. */
+  lastProgress(): number {
+    return Math.min(...this.#all.map((reflector) => reflector.lastProgress()));
+  }
+
+  /** `namespace/name` of every ModelDeployment. */
+  keys(): readonly string[] {
+    return [...this.#objects.objects()].map(({ metadata }) => keyOf(metadata));
+  }
+
+  /** What was written is seen from now on. */
+  wrote(object: CustomObject): void {
+    this.#objects.put(object);
+  }
+
+  wroteDeployment(deployment: Deployment): void {
+    this.#deployments.put(deployment);
+  }
+
+  /** undefined when the object is gone, or about to be. A spec that cannot be read is an Invalid error. */
+  see(key: string): Seen | undefined {
+    const [object] = this.#objects.of(key);
+    if (object === undefined || object.metadata.deletionTimestamp !== undefined) return undefined;
+    const { namespace = "" } = object.metadata;
+    const parsed = modelDeploymentSpec.safeParse(object.spec);
+    if (!parsed.success) {
+      const issue = parsed.error.issues[0];
+      throw new ApiError("Invalid", 0, `spec.${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`);
+    }
+    const spec = parsed.data;
+    const status = modelDeploymentStatus.safeParse(object.status ?? {});
+    if (!status.success) throw new ApiError("Invalid", 0, `status: ${status.error.issues[0]?.message ?? ""}`);
+    const problems = ruleProblems("ModelDeployment", spec).map(
+      ({ field, message }) => `${field}: ${message}`,
+    );
+    const templates = this.#templatesOf(namespace, spec, problems);
+    const instruments = this.#instrumentsOf(namespace, spec, problems);
+    return {
+      object,
+      spec,
+      status: status.data,
+      command: parseCommand(object.metadata.annotations?.[COMMAND_ANNOTATION]),
+      invalid: problems[0],
+      instruments,
+      templates,
+      revisions: this.#revisionsOf(key),
+    };
+  }
+
+  #revisionsOf(key: string): readonly RevisionView[] {
+    const pods = this.#pods.of(key);
+    return this.#deployments.of(key).map((deployment) => {
+      const { metadata, spec, status } = deployment;
+      const revision = metadata.labels?.[LABELS.revision] ?? "";
+      const replicas = spec.replicas ?? 1;
+      const current = status?.observedGeneration === metadata.generation;
+      const own = pods.filter(
+        (pod) =>
+          pod.metadata.labels?.[LABELS.revision] === revision && pod.metadata.deletionTimestamp === undefined,
+      );
+      const same = (pod: Pod, annotation: string) =>
+        pod.metadata.annotations?.[annotation] === metadata.annotations?.[annotation];
+      const coherent =
+        own.length === replicas &&
+        own.every((pod) => same(pod, ANNOTATIONS.digest) && same(pod, ANNOTATIONS.configuration));
+      const restartedAt = spec.template.metadata?.annotations?.[ANNOTATIONS.restartedAt];
+      return {
+        revision,
+        replicas,
+        // Whichever tells of it first that one has gone.
+        available: current ? Math.min(status?.availableReplicas ?? 0, own.filter(isReady).length) : 0,
+        coherent,
+        ...(restartedAt === undefined ? {} : { restartedAt }),
+        ...times(deployment, own),
+      };
+    });
+  }
+
+  #templatesOf(
+    namespace: string,
+    { analysis, strategy }: ModelDeploymentSpec,
+    problems: string[],
+  ): ReadonlyMap<string, AnalysisTemplateSpec> {
+    const { canary, blueGreen } = strategy;
+    const names = new Set(
+      [
+        analysis,
+        blueGreen?.prePromotionAnalysis,
+        blueGreen?.postPromotionAnalysis,
+        ...(canary?.steps ?? []).map((step) => step.analysis),
+      ].flatMap((use) => use?.templates.map(({ name }) => name) ?? []),
+    );
+    const templates = new Map<string, AnalysisTemplateSpec>();
+    for (const name of names) {
+      const [found] = this.#templates.of(`${namespace}/${name}`);
+      const parsed = found === undefined ? undefined : analysisTemplateSpec.safeParse(found.spec);
+      if (parsed?.success) templates.set(name, parsed.data);
+      else
+        problems.push(`AnalysisTemplate ${name} ${found === undefined ? "is not there" : "cannot be read"}`);
+    }
+    return templates;
+  }
+
+  #instrumentsOf(
+    namespace: string,
+    { instruments = [], instrumentSetRef }: ModelDeploymentSpec,
+    problems: string[],
+  ): readonly Instrument[] {
+    if (instrumentSetRef === undefined) return instruments;
+    const { name } = instrumentSetRef;
+    const [found] = this.#sets.of(`${namespace}/${name}`);
+    const parsed = found === undefined ? undefined : instrumentSetSpec.safeParse(found.spec);
+    if (parsed?.success) return parsed.data.instruments;
+    problems.push(`InstrumentSet ${name} ${found === undefined ? "is not there" : "cannot be read"}`);
+    return [];
+  }
+}
+
+function keyOf({ namespace, name }: KubeObject["metadata"]): string {
+  return `${namespace}/${name}`;
+}
+
+/** Of the ModelDeployment that a Deployment or a pod belongs to. */
+function ownerKey({ metadata }: KubeObject): string {
+  return `${metadata.namespace}/${metadata.labels?.[LABELS.deployment]}`;
+}
+
+/** Without what nobody here looks at, which is most of it. */
+function partOf({ metadata, status }: Pod): Pod {
+  const { managedFields: _, ...kept } = metadata as ObjectMeta & { readonly managedFields?: unknown };
+  return {
+    metadata: kept,
+    status: {
+      conditions: (status?.conditions ?? []).filter(({ type }) => type === "Ready"),
+      containerStatuses: (status?.containerStatuses ?? []).map(({ restartCount, state }) => ({
+        restartCount,
+        ...(state?.running === undefined ? {} : { state: { running: state.running } }),
+      })),
+    },
+  };
+}
+
+function isReady({ status }: Pod): boolean {
+  return (
+    status?.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True") ===
+    true
+  );
+}
+
+function isSame(pod: Pod, before: Pod): boolean {
+  const looks = (one: Pod) => {
+    const { metadata, status } = partOf(one);
+    const { labels, annotations, deletionTimestamp } = metadata;
+    return { labels, annotations, deletionTimestamp, status };
+  };
+  return isDeepStrictEqual(looks(pod), looks(before));
+}
+
+/** How long a revision has been up, or down. */
+function times(
+  { status }: Deployment,
+  pods: readonly Pod[],
+): Pick<RevisionView, "readySince" | "crashedAt" | "downSince"> {
+  const ready = pods.filter(isReady).flatMap(({ status }) => status?.conditions ?? []);
+  const again = pods.flatMap(({ status }) =>
+    (status?.containerStatuses ?? []).flatMap(({ restartCount, state }) =>
+      restartCount > 0 ? [{ lastTransitionTime: state?.running?.startedAt }] : [],
+    ),
+  );
+  const down = (status?.conditions ?? []).filter(
+    ({ type, status }) => type === "Available" && status === "False",
+  );
+  return { readySince: latest(ready), crashedAt: latest(again), downSince: latest(down) };
+}
+
+function latest(of: readonly { readonly lastTransitionTime?: string | undefined }[]): number | undefined {
+  const times = of.flatMap(({ lastTransitionTime: at }) => (at === undefined ? [] : [Date.parse(at)]));
+  return times.length === 0 ? undefined : Math.max(...times);
+}
+
+/** What a person asks for; what cannot be read asks for nothing. */
+function parseCommand(text: string | undefined): Command | undefined {
+  if (text === undefined) return undefined;
+  try {
+    return commandSchema.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
