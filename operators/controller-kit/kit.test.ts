@@ -77,6 +77,31 @@ describe("a queue of keys", () => {
     await queue.close();
   });
 
+  it("looks at what is urgent first, and at the others in between", async () => {
+    const done: string[] = [];
+    let go = () => {};
+    const gate = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    const queue = new KeyedQueue({
+      workers: 1,
+      work: async (key) => {
+        await gate;
+        done.push(key);
+        return undefined;
+      },
+    });
+    queue.add("first");
+    for (const key of ["a", "b", "u1"]) queue.add(key);
+    for (let i = 1; i <= 10; i++) queue.add(`u${i}`, true);
+    queue.add("u2");
+    go();
+    await vi.waitFor(() => expect(queue.size).toBe(0));
+    const urgent = Array.from({ length: 10 }, (_, i) => `u${i + 1}`);
+    expect(done).toEqual(["first", ...urgent.slice(0, 8), "a", ...urgent.slice(8), "b"]);
+    await queue.close();
+  });
+
   it("looks again after what the work says, or earlier where that is asked for, and not after it was closed", async () => {
     vi.useFakeTimers();
     let looks = 0;

@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "pino";
 import type { KubeApi } from "#operators/controller-kit/api.ts";
 import { backoffMs } from "#operators/controller-kit/backoff.ts";
@@ -12,6 +11,7 @@ import type { Notifier } from "./adapters/notify.ts";
 import { Publisher } from "./adapters/publish.ts";
 import { type StreamSpec, Streams } from "./adapters/streams.ts";
 import { type Seen, View } from "./adapters/view.ts";
+import { changeOf } from "./core/change.ts";
 import type { Effect, Observed, Result } from "./core/observed.ts";
 import { plan } from "./core/plan.ts";
 import type { OperatorMetrics } from "./metrics.ts";
@@ -35,6 +35,10 @@ export interface OperatorOptions {
   readonly notifier?: Notifier;
 }
 
+/** Objects that are seen to at once: most of it is waiting for the API server. */
+const WORKERS = 8;
+/** What is no more than progress may wait so long to be written. */
+const PROGRESS_MS = 500;
 const BACKOFF = { baseMs: 200, maxMs: 60_000 };
 /** Measurements that wait for a pass; more are dropped, oldest first. */
 const MAX_RESULTS = 200;
@@ -52,6 +56,8 @@ export class Operator {
   readonly #results = new Map<string, Result[]>();
   readonly #measuring = new Set<string>();
   readonly #failures = new Map<string, number>();
+  /** Since when something waits to be written. */
+  readonly #unwritten = new Map<string, number>();
   readonly #uids = new Map<string, string>();
   readonly #stopping = new AbortController();
 
@@ -61,7 +67,7 @@ export class Operator {
     this.#cluster = new Cluster(api, options.epoch);
     this.#publisher = new Publisher(api, options.notifier);
     this.#queue = new KeyedQueue({
-      workers: options.workers ?? 4,
+      workers: options.workers ?? WORKERS,
       work: (key) => this.#work(key),
       ...(options.metrics === undefined ? {} : { depth: options.metrics.queueDepth }),
     });
@@ -70,7 +76,7 @@ export class Operator {
       replicas,
       onChange: (name) => {
         const key = this.#byStream.get(name);
-        if (key !== undefined) this.#queue.add(key);
+        if (key !== undefined) this.#queue.add(key, true);
       },
       onEvent: (name, event) => {
         if (event.kind !== "waiting") log.info({ stream: name, event: event.kind }, "hand-over");
@@ -80,8 +86,8 @@ export class Operator {
     this.#view = new View({
       api,
       namespace: options.namespace,
-      onChange: (key) => {
-        if (this.#started) this.#queue.add(key);
+      onChange: (key, urgent) => {
+        if (this.#started) this.#queue.add(key, urgent);
       },
       onError: ({ message, kind }) => log.warn({ err: message, kind }, "watch"),
     });
@@ -165,9 +171,16 @@ export class Operator {
     };
     const { status, effects, events, next } = plan(observed);
     this.#uids.set(key, seen.object.metadata.uid ?? "");
-    // First what was decided, then what follows from it: whoever comes after a crash reads the decision.
-    const wrote = !isDeepStrictEqual(plain(status), plain(seen.status));
-    if (wrote) {
+    metrics?.observe(key, seen.status, status);
+    // What came in meanwhile is for the next pass; what this one has seen must not count twice.
+    const keepNew = () =>
+      this.#results.set(
+        key,
+        (this.#results.get(key) ?? []).filter((result) => !results.includes(result)),
+      );
+    const line = { key, phase: status.phase, step: status.currentStepIndex };
+    const writeIn = this.#writeIn(key, changeOf(seen.status, status), now);
+    if (writeIn === 0) {
       const published = this.#publisher.published(seen.object, status);
       this.#view.wrote(
         await this.#cluster.writeStatus(seen.object, {
@@ -175,21 +188,30 @@ export class Operator {
           ...(published === undefined ? {} : { published }),
         }),
       );
+      keepNew();
+      for (const { reason, message } of events) log.info({ key, reason }, message);
+      log.info({ ...line, wrote: true, tookMs: Date.now() - now }, "pass");
+      // First what was decided, then what follows from it, in a look of its own: whoever comes after a crash reads the
+      // decision, and who waits for a first look does not wait for what follows from others'.
+      this.#queue.add(key, status.decision !== undefined);
+      return undefined;
     }
-    metrics?.observe(key, seen.status, status);
-    // What came in meanwhile is for the next pass; what this one has seen must not count twice.
-    this.#results.set(
-      key,
-      (this.#results.get(key) ?? []).filter((result) => !results.includes(result)),
-    );
     for (const effect of effects) await this.#do(key, seen, stream, effect);
-    for (const { reason, message } of events) log.info({ key, reason }, message);
     await this.#publisher.publish(seen.object, status, now);
-    const { phase, currentStepIndex: step } = status;
+    keepNew();
     const did = effects.map(({ kind }) => kind);
-    log.info({ key, phase, step, wrote, effects: did, tookMs: Date.now() - now, nextMs: next }, "pass");
-    // Nobody tells of what was written from here.
-    return wrote ? 0 : next;
+    log.info({ ...line, effects: did, tookMs: Date.now() - now, nextMs: next }, "pass");
+    const due = [next, writeIn].filter((ms) => ms !== undefined);
+    return due.length === 0 ? undefined : Math.min(...due);
+  }
+
+  /** In how many milliseconds a status is to be written: 0 now; undefined where nothing has changed. */
+  #writeIn(key: string, change: ReturnType<typeof changeOf>, now: number): number | undefined {
+    const since = this.#unwritten.get(key) ?? now;
+    const wait = change === "progress" ? Math.max(0, since + PROGRESS_MS - now) : 0;
+    if (wait > 0) this.#unwritten.set(key, since);
+    else this.#unwritten.delete(key);
+    return change === "nothing" ? undefined : wait;
   }
 
   async #do(key: string, seen: Seen, stream: StreamSpec | undefined, effect: Effect): Promise<void> {
@@ -229,13 +251,14 @@ export class Operator {
     void measure(effect, context).then((result) => {
       this.#measuring.delete(id);
       this.#results.set(key, [...(this.#results.get(key) ?? []), result].slice(-MAX_RESULTS));
-      this.#queue.add(key);
+      this.#queue.add(key, true);
     });
   }
 
   async #forget(key: string): Promise<void> {
     this.#results.delete(key);
     this.#failures.delete(key);
+    this.#unwritten.delete(key);
     this.#options.metrics?.forget(key);
     this.#publisher.forget(this.#uids.get(key) ?? "");
     this.#uids.delete(key);
@@ -251,9 +274,4 @@ function streamOf({ object, spec }: Seen): StreamSpec | undefined {
   if (spec.stream === undefined) return undefined;
   const { topics, releaseSeconds, takeSeconds } = spec.stream;
   return { name: spec.stream.name ?? object.metadata.name, topics, releaseSeconds, takeSeconds };
-}
-
-/** As it comes back from the API server. */
-function plain(value: unknown): unknown {
-  return JSON.parse(JSON.stringify(value));
 }

@@ -64,8 +64,8 @@ export interface ViewOptions {
   readonly api: KubeApi;
   /** The only namespace that is looked at; all when absent. */
   readonly namespace?: string | undefined;
-  /** Called with `namespace/name` of a ModelDeployment of which something has changed. */
-  readonly onChange: (key: string) => void;
+  /** Called with `namespace/name` of a ModelDeployment of which something has changed; urgent is what people ask for. */
+  readonly onChange: (key: string, urgent: boolean) => void;
   readonly onError: (error: ApiError) => void;
 }
 
@@ -83,24 +83,25 @@ export class View {
     // Which ModelDeployment names a template or a set is not kept: there are few.
     const inNamespace = (changed: KubeObject) => {
       for (const { metadata } of this.#objects.objects())
-        if (metadata.namespace === changed.metadata.namespace) onChange(keyOf(metadata));
+        if (metadata.namespace === changed.metadata.namespace) onChange(keyOf(metadata), false);
     };
     this.#objects = new Reflector<CustomObject>({
       ...common,
       resource: MODEL_DEPLOYMENTS,
-      onChange: ({ metadata }) => onChange(keyOf(metadata)),
+      onChange: ({ metadata }) => onChange(keyOf(metadata), true),
     });
     this.#deployments = new Reflector<Deployment>({
       ...whole,
       resource: DEPLOYMENTS,
-      onChange: (object) => onChange(ownerKey(object)),
+      onChange: (object) => onChange(ownerKey(object), false),
     });
     this.#pods = new Reflector<Pod>({
       ...whole,
       resource: PODS,
       part: partOf,
       onChange: (pod, change, before) => {
-        if (change !== "modified" || before === undefined || !isSame(pod, before)) onChange(ownerKey(pod));
+        if (change !== "modified" || before === undefined || !isSame(pod, before))
+          onChange(ownerKey(pod), false);
       },
     });
     this.#templates = new Reflector<CustomObject>({ ...common, resource: TEMPLATES, onChange: inNamespace });

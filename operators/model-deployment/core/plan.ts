@@ -32,8 +32,26 @@ interface Pass {
   readonly holds: Hold | undefined;
 }
 
-/** What is to be done now. The same input has the same output. */
+/** More than follows from one another in any release. */
+const MAX_AHEAD = 10;
+
+/**
+ * What is to be done now. The same input has the same output. What follows at once, without anything being done in
+ * between, is gone through in one go, and so written once; a decision is written before anything follows from it.
+ */
 export function plan(observed: Observed): Plan {
+  let planned = planOne(observed);
+  const events = [...planned.events];
+  for (let ahead = 0; ahead < MAX_AHEAD; ahead++) {
+    const { status, effects, next } = planned;
+    if (next !== 0 || effects.length > 0 || status.decision !== undefined) break;
+    planned = planOne({ ...observed, object: { ...observed.object, status }, results: [] });
+    events.push(...planned.events);
+  }
+  return { ...planned, events };
+}
+
+function planOne(observed: Observed): Plan {
   const pass = decide(observed);
   const events = [...pass.events, ...holdNotes(observed, pass)];
   const told = noted(observed, reported(observed, pass.status), events);
