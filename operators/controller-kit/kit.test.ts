@@ -77,28 +77,36 @@ describe("a queue of keys", () => {
     await queue.close();
   });
 
-  it("looks at what is urgent first, and at the others in between", async () => {
+  it("has somebody free for what is urgent, and somebody for the others", async () => {
+    let most = 0;
+    const running = new Set<string>();
     const done: string[] = [];
-    let go = () => {};
-    const gate = new Promise<void>((resolve) => {
-      go = resolve;
-    });
     const queue = new KeyedQueue({
-      workers: 1,
+      workers: 4,
+      others: 2,
       work: async (key) => {
-        await gate;
+        running.add(key);
+        const others = [...running].filter((one) => one.startsWith("o")).length;
+        most = Math.max(most, others);
+        await sleep(2);
+        running.delete(key);
         done.push(key);
         return undefined;
       },
     });
-    queue.add("first");
-    for (const key of ["a", "b", "u1"]) queue.add(key);
-    for (let i = 1; i <= 10; i++) queue.add(`u${i}`, true);
-    queue.add("u2");
-    go();
+    for (let i = 0; i < 10; i++) queue.add(`o${i}`);
+    // Asked for twice, and urgent the second time.
+    queue.add("o9", true);
+    for (let i = 0; i < 30; i++) queue.add(`u${i}`, true);
     await vi.waitFor(() => expect(queue.size).toBe(0));
-    const urgent = Array.from({ length: 10 }, (_, i) => `u${i + 1}`);
-    expect(done).toEqual(["first", ...urgent.slice(0, 8), "a", ...urgent.slice(8), "b"]);
+    expect(done.toSorted()).toEqual([
+      ...Array.from({ length: 10 }, (_, i) => `o${i}`),
+      ...Array.from({ length: 30 }, (_, i) => `u${i}`).toSorted(),
+    ]);
+    // Two of them as what is not urgent, and one that was hurried.
+    expect(most).toBeLessThanOrEqual(3);
+    expect(done.indexOf("o9")).toBeLessThan(10);
+    expect(done.indexOf("u29")).toBeGreaterThan(done.indexOf("o5"));
     await queue.close();
   });
 

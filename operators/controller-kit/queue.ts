@@ -1,18 +1,18 @@
 import type { Gauge } from "prom-client";
 
 // Keys that are to be looked at: each once, however often it was asked for, and never by two at once. What is urgent
-// comes first, but does not keep the others waiting for ever.
+// comes first, and finds somebody free where the others are bounded; one worker is always theirs.
 
 export interface QueueOptions {
   /** How many keys are worked on at once. */
   readonly workers: number;
+  /** How many of them at once may be keys that are not urgent; all when absent. */
+  readonly others?: number;
   /** Looks at a key. It resolves with milliseconds after which to look again, if at all; it must not reject. */
   readonly work: (key: string) => Promise<number | undefined>;
   readonly depth?: Gauge;
 }
 
-/** So many urgent keys in a row, then one that is not. */
-const URGENT_IN_A_ROW = 8;
 /** Longest wait of a key; what lies further ahead is looked at then. */
 const MAX_DELAY_MS = 24 * 3_600_000;
 
@@ -21,8 +21,8 @@ export class KeyedQueue {
   /** Waiting keys, in order, with when they were put there. */
   readonly #urgent = new Map<string, number>();
   readonly #waiting = new Map<string, number>();
-  #inARow = 0;
   readonly #running = new Map<string, Promise<void>>();
+  readonly #runningUrgent = new Set<string>();
   /** Keys that were asked for while they were worked on, and whether that was urgent. */
   readonly #again = new Map<string, boolean>();
   readonly #later = new Map<string, { readonly at: number; readonly timer: NodeJS.Timeout }>();
@@ -82,25 +82,29 @@ export class KeyedQueue {
 
   #pump(): void {
     while (!this.#closed && this.#running.size < this.#options.workers) {
-      const key = this.#next();
+      const urgent = this.#isUrgentNext();
+      const from = urgent ? this.#urgent : this.#waiting;
+      const [key] = from.keys();
       if (key === undefined) break;
+      from.delete(key);
+      if (urgent) this.#runningUrgent.add(key);
       this.#running.set(key, this.#run(key));
     }
     this.#options.depth?.set(this.#urgent.size + this.#waiting.size);
   }
 
-  #next(): string | undefined {
-    const others = this.#urgent.size === 0 || (this.#inARow >= URGENT_IN_A_ROW && this.#waiting.size > 0);
-    const from = others ? this.#waiting : this.#urgent;
-    const [key] = from.keys();
-    if (key !== undefined) from.delete(key);
-    this.#inARow = others ? 0 : this.#inARow + 1;
-    return key;
+  #isUrgentNext(): boolean {
+    const { workers, others: most = workers } = this.#options;
+    const others = this.#running.size - this.#runningUrgent.size;
+    // The last free worker is for those who have none.
+    const last = this.#running.size === workers - 1 && others === 0 && this.#waiting.size > 0;
+    return !last && (this.#urgent.size > 0 || others >= most);
   }
 
   async #run(key: string): Promise<void> {
     const after = await this.#options.work(key);
     this.#running.delete(key);
+    this.#runningUrgent.delete(key);
     const again = this.#again.get(key);
     this.#again.delete(key);
     if (again !== undefined) this.add(key, again);

@@ -36,7 +36,9 @@ export interface OperatorOptions {
 }
 
 /** Objects that are seen to at once: most of it is waiting for the API server. */
-const WORKERS = 8;
+const WORKERS = 24;
+/** Of those so many as nobody waits for: what follows from a change must not take the API server from the next change. */
+const OTHERS = 4;
 /** What is no more than progress may wait so long to be written. */
 const PROGRESS_MS = 500;
 const BACKOFF = { baseMs: 200, maxMs: 60_000 };
@@ -68,6 +70,7 @@ export class Operator {
     this.#publisher = new Publisher(api, options.notifier);
     this.#queue = new KeyedQueue({
       workers: options.workers ?? WORKERS,
+      others: OTHERS,
       work: (key) => this.#work(key),
       ...(options.metrics === undefined ? {} : { depth: options.metrics.queueDepth }),
     });

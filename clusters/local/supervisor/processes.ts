@@ -158,6 +158,9 @@ export async function processSpecs(cluster: ClusterState, toolchain: Toolchain):
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
         `--secure-port=${ports.controllerManager}`,
+        // Its default, 20 requests a second, is what a release of many objects would wait for.
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
         // No volumes, clouds or Services with endpoints here.
         `--controllers=*,${IDLE_CONTROLLERS.map((name) => `-${name}`).join(",")}`,
         "--profiling=false",

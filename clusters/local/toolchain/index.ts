@@ -17,6 +17,8 @@ export interface ToolchainOptions {
   /** Told of everything that takes time, a line each. */
   readonly progress: (line: string) => void;
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** What is needed beside the local cluster's own. */
+  readonly more?: readonly Tool[];
 }
 
 const here = import.meta.dirname;
@@ -41,7 +43,8 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
   const cache = cacheFolder(env);
   const found = new Map<string, string>();
   const missing: Tool[] = [];
-  for (const tool of TOOLS) {
+  const tools = [...TOOLS, ...(options.more ?? [])];
+  for (const tool of tools) {
     const path = await find(tool, env, cache);
     if (path === undefined) missing.push(tool);
     else found.set(tool.name, path);
@@ -56,7 +59,7 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
     const fetched = missing.filter((tool) => tool.source.kind !== "go");
     await Promise.all([compiled, fetched].map((queue) => installAll(queue)));
   }
-  return { paths: new Map(TOOLS.map((tool) => [tool.name, found.get(tool.name) ?? ""])) };
+  return { paths: new Map(tools.map((tool) => [tool.name, found.get(tool.name) ?? ""])) };
 
   async function installAll(queue: readonly Tool[]): Promise<void> {
     for (const tool of queue) {

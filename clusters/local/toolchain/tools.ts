@@ -4,7 +4,7 @@ import { join } from "node:path";
 export type Source =
   | {
       readonly kind: "go";
-      readonly module: "kubernetes" | "etcd";
+      readonly module: "kubernetes" | "etcd" | "kwok";
       readonly package: string;
       readonly ldflags: string;
     }
@@ -87,6 +87,21 @@ export const TOOLS: readonly Tool[] = [
   kubernetes("kube-scheduler", 10),
   kubernetes("kubectl", 30, ["version", "--client"]),
 ];
+
+/** Runs pods in name only, for benchmarks with more of them than there is room for. */
+export const KWOK: Tool = {
+  name: "kwok",
+  version: "0.8.0",
+  accepts: /v0\.8\.\d+/,
+  versionArgs: ["--version"],
+  source: {
+    kind: "go",
+    module: "kwok",
+    package: "sigs.k8s.io/kwok/cmd/kwok",
+    ldflags: `${STRIP} -X sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0`,
+  },
+  coldSeconds: 90,
+};
 
 /** The folder that holds one version of one tool. */
 export function toolFolder(cache: string, tool: Tool): string {

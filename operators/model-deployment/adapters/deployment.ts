@@ -38,7 +38,6 @@ export interface Deployment extends KubeObject {
     readonly template: { readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> } };
   };
   readonly status?: {
-    readonly observedGeneration?: number;
     readonly replicas?: number;
     readonly updatedReplicas?: number;
     readonly availableReplicas?: number;

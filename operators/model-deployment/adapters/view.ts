@@ -173,7 +173,6 @@ export class View {
       const { metadata, spec, status } = deployment;
       const revision = metadata.labels?.[LABELS.revision] ?? "";
       const replicas = spec.replicas ?? 1;
-      const current = status?.observedGeneration === metadata.generation;
       const own = pods.filter(
         (pod) =>
           pod.metadata.labels?.[LABELS.revision] === revision && pod.metadata.deletionTimestamp === undefined,
@@ -188,7 +187,7 @@ export class View {
         revision,
         replicas,
         // Whichever tells of it first that one has gone.
-        available: current ? Math.min(status?.availableReplicas ?? 0, own.filter(isReady).length) : 0,
+        available: Math.min(status?.availableReplicas ?? 0, own.filter(isReady).length),
         coherent,
         ...(restartedAt === undefined ? {} : { restartedAt }),
         ...times(deployment, own),
@@ -290,7 +289,10 @@ function times(
   const down = (status?.conditions ?? []).filter(
     ({ type, status }) => type === "Available" && status === "False",
   );
-  return { readySince: latest(ready), crashedAt: latest(again), downSince: latest(down) };
+  const unready = pods.filter((pod) => !isReady(pod)).flatMap(({ status }) => status?.conditions ?? []);
+  // Not since it had too few: since the last one has gone.
+  const downSince = down.length === 0 ? undefined : latest([...down, ...unready]);
+  return { readySince: latest(ready), crashedAt: latest(again), downSince };
 }
 
 function latest(of: readonly { readonly lastTransitionTime?: string | undefined }[]): number | undefined {

@@ -43,7 +43,7 @@ export interface RevisionView {
   readonly readySince?: number | undefined;
   /** Milliseconds since 1970 of when a container began that had to be started again, the latest; absent where none had. */
   readonly crashedAt?: number | undefined;
-  /** Milliseconds since 1970 since when it has fewer replicas than it can do with; absent where it has enough. */
+  /** Milliseconds since 1970 since when it lacks replicas, and the last one has gone; absent where it has enough. */
   readonly downSince?: number | undefined;
 }
 
