@@ -176,7 +176,7 @@ export class Operator {
     this.#uids.set(key, seen.object.metadata.uid ?? "");
     metrics?.observe(key, seen.status, status);
     // What came in meanwhile is for the next pass; what this one has seen must not count twice.
-    const keepNew = () =>
+    const countResults = () =>
       this.#results.set(
         key,
         (this.#results.get(key) ?? []).filter((result) => !results.includes(result)),
@@ -191,7 +191,7 @@ export class Operator {
           ...(published === undefined ? {} : { published }),
         }),
       );
-      keepNew();
+      countResults();
       for (const { reason, message } of events) log.info({ key, reason }, message);
       log.info({ ...line, wrote: true, tookMs: Date.now() - now }, "pass");
       // First what was decided, then what follows from it, in a look of its own: whoever comes after a crash reads the
@@ -201,7 +201,7 @@ export class Operator {
     }
     for (const effect of effects) await this.#do(key, seen, stream, effect);
     await this.#publisher.publish(seen.object, status, now);
-    keepNew();
+    countResults();
     const did = effects.map(({ kind }) => kind);
     log.info({ ...line, effects: did, tookMs: Date.now() - now, nextMs: next }, "pass");
     const due = [next, writeIn].filter((ms) => ms !== undefined);

@@ -44,6 +44,8 @@ const kwok = new Subject(toolPath(toolchain, "kwok"), [
   "--manage-all-nodes=false",
   "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
   `--config=${join(import.meta.dirname, "kwok-stages.yaml")}`,
+  // Without a sign of life the node is taken for dead after 40 s, and its pods with it.
+  "--node-lease-duration-seconds=40",
 ]);
 try {
   const config = new KubeConfig();

@@ -14,6 +14,7 @@ export const TRIGGERS = {
   "on-analysis-run-failed": ["AnalysisFailed"],
   "on-analysis-run-inconclusive": ["Inconclusive"],
   "on-deadline-exceeded": ["ProgressDeadlineExceeded"],
+  "on-candidate-unavailable": ["CandidateUnavailable"],
   "on-command": ["Command"],
   "on-team-notice": ["TeamNotice"],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
