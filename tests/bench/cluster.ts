@@ -1,24 +1,19 @@
-import { rm } from "node:fs/promises";
 import { downCluster, readStatus, upCluster } from "#clusters/local/lifecycle.ts";
-import { clusterFolder } from "#clusters/local/state.ts";
 import { clusterView } from "#clusters/local/view.ts";
+import { wipeCluster } from "#tests/support/fresh-cluster.ts";
 import { machine, show, spread, table } from "./table.ts";
 
 // How long the local cluster takes to be ready, new and with its data kept, and what its processes hold.
 
 const NAME = "bench";
 const RUNS = 5;
-const wipe = async () => {
-  await downCluster(NAME);
-  await rm(clusterFolder(NAME), { recursive: true, force: true });
-};
 
 console.log(machine());
 const fresh: number[] = [];
 const warm: number[] = [];
 const memory = new Map<string, number[]>();
 for (let run = 0; run < RUNS; run++) {
-  await wipe();
+  await wipeCluster(NAME);
   let started = performance.now();
   const state = await upCluster(NAME, () => {});
   fresh.push((performance.now() - started) / 1_000);
@@ -32,7 +27,7 @@ for (let run = 0; run < RUNS; run++) {
   }
   if ((await readStatus(state.folder))?.phase !== "ready") throw new Error("the cluster is not ready");
 }
-await wipe();
+await wipeCluster(NAME);
 table(
   `Start of the local cluster, tools built, ${RUNS} runs: median [least–most]`,
   ["start", "seconds to ready"],

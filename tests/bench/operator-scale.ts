@@ -1,17 +1,13 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KubeConfig } from "@kubernetes/client-node";
-import { downCluster, upCluster } from "#clusters/local/lifecycle.ts";
-import { clusterFolder } from "#clusters/local/state.ts";
 import { ensureToolchain, toolPath } from "#clusters/local/toolchain/index.ts";
 import { KWOK } from "#clusters/local/toolchain/tools.ts";
 import { KubeApi, type KubeObject, type Resource } from "#operators/controller-kit/api.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
-import { installKinds } from "#tests/support/custom-resources.ts";
+import { type TestCluster, withCluster } from "#tests/support/fresh-cluster.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";
 import { freePort, Subject } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
@@ -26,43 +22,34 @@ const SIZES = (process.env["OBJECTS"] ?? "50,500").split(",").map(Number);
 const ROUNDS = Number(process.env["ROUNDS"] ?? 3);
 const IDLE_SECONDS = Number(process.env["IDLE_SECONDS"] ?? 60);
 
-process.env["BATON_IMAGES"] = join(import.meta.dirname, "../support/images.yaml");
-const wipe = async () => {
-  await downCluster(NAME);
-  await rm(clusterFolder(NAME), { recursive: true, force: true });
-};
 const progress = (line: string) => void process.stderr.write(`${line}\n`);
 
 console.log(machine());
-await wipe();
 const toolchain = await ensureToolchain({ progress, more: [KWOK] });
-const state = await upCluster(NAME, () => {});
-const work = await mkdtemp(join(tmpdir(), "baton-scale-"));
-const kubeconfig = join(state.folder, "pki", "admin.kubeconfig");
-const kwok = new Subject(toolPath(toolchain, "kwok"), [
-  `--kubeconfig=${kubeconfig}`,
-  "--manage-all-nodes=false",
-  "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-  `--config=${join(import.meta.dirname, "kwok-stages.yaml")}`,
-  // Without a sign of life the node is taken for dead after 40 s, and its pods with it.
-  "--node-lease-duration-seconds=40",
-]);
-try {
+await withCluster(NAME, async (cluster) => {
+  const kubeconfig = join(cluster.folder, "pki", "admin.kubeconfig");
+  const kwok = new Subject(toolPath(toolchain, "kwok"), [
+    `--kubeconfig=${kubeconfig}`,
+    "--manage-all-nodes=false",
+    "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+    `--config=${join(import.meta.dirname, "kwok-stages.yaml")}`,
+    // Without a sign of life the node is taken for dead after 40 s, and its pods with it.
+    "--node-lease-duration-seconds=40",
+  ]);
   const config = new KubeConfig();
   config.loadFromFile(kubeconfig);
-  await installKinds(config);
   const api = new KubeApi(config, { fieldManager: "bench" });
-  await fakeNode(api);
-  for (const size of SIZES) await manyAtOnce(api, size);
-  api.close();
-} finally {
-  await kwok.end("SIGTERM");
-  await rm(work, { recursive: true, force: true });
-  await wipe();
-}
+  try {
+    await fakeNode(api, kwok);
+    for (const size of SIZES) await manyAtOnce(cluster, api, size);
+  } finally {
+    api.close();
+    await kwok.end("SIGTERM");
+  }
+});
 
 /** The only node that takes pods is KWOK's. */
-async function fakeNode(api: KubeApi): Promise<void> {
+async function fakeNode(api: KubeApi, kwok: Subject): Promise<void> {
   for (const node of await api.listAll(NODES))
     await api.merge(NODES, undefined, node.metadata.name, { spec: { unschedulable: true } });
   const annotations = { "kwok.x-k8s.io/node": "fake" };
@@ -104,8 +91,8 @@ async function measured(port: number): Promise<{ writes: number; cpu: number; rs
   };
 }
 
-async function manyAtOnce(api: KubeApi, size: number): Promise<void> {
-  const bench = await new OperatorBench({ name: NAME, folder: state.folder, ports: state.ports }).open();
+async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Promise<void> {
+  const bench = await new OperatorBench(cluster).open();
   await bench.stopOperator();
   /** When the first write after a generation was seen, by object and generation. */
   const first = new Map<string, number>();
@@ -122,19 +109,15 @@ async function manyAtOnce(api: KubeApi, size: number): Promise<void> {
     },
   });
   const port = await freePort();
-  const operator = new Subject(
-    process.execPath,
-    ["--max-old-space-size=128", "operators/model-deployment/main.ts"],
-    {
-      KUBECONFIG: kubeconfig,
-      KAFKA_BROKERS: `127.0.0.1:${state.ports.kafka}`,
-      PROMETHEUS_URL: `http://127.0.0.1:${state.ports.prometheus}`,
-      POD_NAMESPACE: bench.namespace,
-      WATCH_NAMESPACE: bench.namespace,
-      HTTP_PORT: String(port),
-      LOG_LEVEL: "warn",
-    },
-  );
+  const operator = new Subject(process.execPath, ["operators/model-deployment/main.ts"], {
+    KUBECONFIG: join(cluster.folder, "pki", "admin.kubeconfig"),
+    KAFKA_BROKERS: `127.0.0.1:${cluster.ports.kafka}`,
+    PROMETHEUS_URL: `http://127.0.0.1:${cluster.ports.prometheus}`,
+    POD_NAMESPACE: bench.namespace,
+    WATCH_NAMESPACE: bench.namespace,
+    HTTP_PORT: String(port),
+    LOG_LEVEL: "warn",
+  });
   const spec = (version: string) =>
     bench.plainSpec(version, (draft) => {
       draft["replicas"] = 2;

@@ -1,9 +1,4 @@
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
-import { KubeConfig } from "@kubernetes/client-node";
-import { downCluster, upCluster } from "#clusters/local/lifecycle.ts";
-import { clusterFolder } from "#clusters/local/state.ts";
-import { installKinds } from "#tests/support/custom-resources.ts";
+import { type TestCluster, withCluster } from "#tests/support/fresh-cluster.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";
 import { machine, percentile, table } from "./table.ts";
 
@@ -14,28 +9,10 @@ const NAME = "bench-operator";
 const ROLLBACKS = Number(process.env["ROLLBACKS"] ?? 100);
 const AT_ONCE = 2;
 
-process.env["BATON_IMAGES"] = join(import.meta.dirname, "../support/images.yaml");
-const wipe = async () => {
-  await downCluster(NAME);
-  await rm(clusterFolder(NAME), { recursive: true, force: true });
-};
-
 console.log(machine());
-await wipe();
-const state = await upCluster(NAME, () => {});
-try {
-  const config = new KubeConfig();
-  config.loadFromFile(join(state.folder, "pki", "admin.kubeconfig"));
-  await installKinds(config);
-  const cluster = { name: NAME, folder: state.folder, ports: state.ports };
-  await rollbacks(cluster);
-} finally {
-  await wipe();
-}
+await withCluster(NAME, rollbacks);
 
-type Cluster = ConstructorParameters<typeof OperatorBench>[0];
-
-async function rollbacks(cluster: Cluster): Promise<void> {
+async function rollbacks(cluster: TestCluster): Promise<void> {
   const decided: number[] = [];
   const seen: number[] = [];
   const begun: number[] = [];

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { CoreV1Api, KubeConfig, type V1Container, type V1Pod, type V1PodSpec } from "@kubernetes/client-node";
-import type { TestCluster } from "./global-setup.ts";
+import type { TestCluster } from "./fresh-cluster.ts";
 import { waitFor } from "./wait.ts";
 
 /** Pods in a namespace of their own on the test cluster. */

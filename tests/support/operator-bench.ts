@@ -13,7 +13,7 @@ import type { Producer } from "#runtime/bus/port.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
 import { type BatonRun, baton } from "./baton.ts";
 import { create } from "./custom-resources.ts";
-import type { TestCluster } from "./global-setup.ts";
+import type { TestCluster } from "./fresh-cluster.ts";
 import { PodBench } from "./kubernetes.ts";
 import { waitFor } from "./wait.ts";
 
