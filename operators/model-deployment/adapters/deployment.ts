@@ -1,4 +1,5 @@
 import type { KubeObject, OwnerReference, Resource } from "#operators/controller-kit/api.ts";
+import type { ConditionThen } from "#operators/controller-kit/conditions.ts";
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
 import { configurationHash, revisionOf } from "../core/revision.ts";
 
@@ -41,11 +42,7 @@ export interface Deployment extends KubeObject {
     readonly replicas?: number;
     readonly updatedReplicas?: number;
     readonly availableReplicas?: number;
-    readonly conditions?: readonly {
-      readonly type: string;
-      readonly status: string;
-      readonly lastTransitionTime?: string;
-    }[];
+    readonly conditions?: readonly Pick<ConditionThen, "type" | "status" | "lastTransitionTime">[];
   };
 }
 

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import * as z from "zod";
 import type { KubeApi, KubeObject, ObjectMeta, Resource } from "#operators/controller-kit/api.ts";
+import type { ConditionThen } from "#operators/controller-kit/conditions.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import { type AnalysisTemplateSpec, analysisTemplateSpec } from "../api/analysis.ts";
@@ -31,11 +32,7 @@ export interface CustomObject extends KubeObject {
 /** What is looked at of a pod. */
 interface Pod extends KubeObject {
   readonly status?: {
-    readonly conditions?: readonly {
-      readonly type: string;
-      readonly status: string;
-      readonly lastTransitionTime?: string;
-    }[];
+    readonly conditions?: readonly Pick<ConditionThen, "type" | "status" | "lastTransitionTime">[];
     readonly containerStatuses?: readonly {
       readonly restartCount: number;
       readonly state?: { readonly running?: { readonly startedAt?: string } };
