@@ -31,11 +31,24 @@ export default defineConfig({
         test: {
           name: "faults",
           sequence: { groupOrder: 2 },
-          include: ["tests/faults/**/*.test.ts"],
+          include: ["tests/faults/*.test.ts"],
           testTimeout: 240_000,
           hookTimeout: 120_000,
           // Much of their time is waiting for sessions to end.
           maxWorkers: 2,
+        },
+      },
+      {
+        test: {
+          name: "operator-faults",
+          sequence: { groupOrder: 3 },
+          include: ["tests/faults/operator/**/*.test.ts"],
+          globalSetup: ["tests/support/operator-fire-setup.ts"],
+          testTimeout: 240_000,
+          hookTimeout: 120_000,
+          // Each has many operators at once.
+          maxWorkers: 1,
+          maxConcurrency: 20,
         },
       },
     ],

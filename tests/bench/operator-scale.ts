@@ -1,74 +1,41 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KubeConfig } from "@kubernetes/client-node";
-import { ensureToolchain, toolPath } from "#clusters/local/toolchain/index.ts";
-import { KWOK } from "#clusters/local/toolchain/tools.ts";
-import { KubeApi, type KubeObject, type Resource } from "#operators/controller-kit/api.ts";
+import { KubeApi } from "#operators/controller-kit/api.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 import { type TestCluster, withCluster } from "#tests/support/fresh-cluster.ts";
+import { runInNameOnly } from "#tests/support/kwok.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";
 import { freePort, Subject } from "#tests/support/processes.ts";
-import { waitFor } from "#tests/support/wait.ts";
 import { machine, percentile, show, spread, table } from "./table.ts";
 
 // Many objects that change at once, against the real API server, scheduler and controllers; pods are KWOK's, which run in
 // name only. The operator is a process of its own: what it takes is what the kernel and its own metrics say.
 
 const NAME = "bench-scale";
-const NODES: Resource = { group: "", version: "v1", plural: "nodes", kind: "Node" };
 const SIZES = (process.env["OBJECTS"] ?? "50,500").split(",").map(Number);
 const ROUNDS = Number(process.env["ROUNDS"] ?? 3);
 const IDLE_SECONDS = Number(process.env["IDLE_SECONDS"] ?? 60);
+/** For so long every object gets a new version five seconds after it has taken the last one. */
+const CHURN_MINUTES = Number(process.env["CHURN_MINUTES"] ?? 0);
 
 const progress = (line: string) => void process.stderr.write(`${line}\n`);
 
 console.log(machine());
-const toolchain = await ensureToolchain({ progress, more: [KWOK] });
 await withCluster(NAME, async (cluster) => {
-  const kubeconfig = join(cluster.folder, "pki", "admin.kubeconfig");
-  const kwok = new Subject(toolPath(toolchain, "kwok"), [
-    `--kubeconfig=${kubeconfig}`,
-    "--manage-all-nodes=false",
-    "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
-    `--config=${join(import.meta.dirname, "kwok-stages.yaml")}`,
-    // Without a sign of life the node is taken for dead after 40 s, and its pods with it.
-    "--node-lease-duration-seconds=40",
-  ]);
+  const end = await runInNameOnly(cluster, progress);
   const config = new KubeConfig();
-  config.loadFromFile(kubeconfig);
+  config.loadFromFile(join(cluster.folder, "pki", "admin.kubeconfig"));
   const api = new KubeApi(config, { fieldManager: "bench" });
   try {
-    await fakeNode(api, kwok);
     for (const size of SIZES) await manyAtOnce(cluster, api, size);
   } finally {
     api.close();
-    await kwok.end("SIGTERM");
+    await end();
   }
 });
-
-/** The only node that takes pods is KWOK's. */
-async function fakeNode(api: KubeApi, kwok: Subject): Promise<void> {
-  for (const node of await api.listAll(NODES))
-    await api.merge(NODES, undefined, node.metadata.name, { spec: { unschedulable: true } });
-  const annotations = { "kwok.x-k8s.io/node": "fake" };
-  await api.create(NODES, { metadata: { name: "kwok", annotations, labels: { type: "kwok" } } });
-  kwok.start();
-  type Node = KubeObject & {
-    readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
-  };
-  await waitFor(
-    "KWOK's node",
-    async () => {
-      const { status } = await api.get<Node>(NODES, undefined, "kwok");
-      return status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True");
-    },
-    30_000,
-  ).catch((error: unknown) => {
-    throw new Error(`${String(error)}\n${kwok.output}`);
-  });
-}
 
 /** Sums of what the operator's own metrics say. */
 async function measured(port: number): Promise<{ writes: number; cpu: number; rss: number }> {
@@ -147,6 +114,43 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
       await sleep(20);
     }
   };
+  /** Releases without end: what the operator's memory comes to. */
+  const churn = async (generation: number): Promise<string[][]> => {
+    if (CHURN_MINUTES === 0) return [];
+    const until = Date.now() + CHURN_MINUTES * 60_000;
+    const memory: number[] = [];
+    let releases = 0;
+    const samples = setInterval(() => {
+      void measured(port).then(({ rss }) => {
+        memory.push(rss / 2 ** 20);
+        progress(`minute ${memory.length}: ${memory.at(-1)?.toFixed(0)} MB, ${releases} releases`);
+      });
+    }, 60_000);
+    await Promise.all(
+      names.map(async (name) => {
+        for (let n = generation + 1; Date.now() < until; n++, releases++) {
+          await api.merge(MODEL_DEPLOYMENTS, bench.namespace, name, { spec: spec(`${n}.0.0`) });
+          while (!healthy.has(`${name}/${n}`)) await sleep(200);
+          await sleep(5_000);
+        }
+      }),
+    );
+    clearInterval(samples);
+    const part = (from: number, to: number) =>
+      percentile(
+        memory
+          .slice(Math.floor(memory.length * from), Math.ceil(memory.length * to))
+          .toSorted((a, b) => a - b),
+        0.5,
+      ).toFixed(0);
+    return [
+      [`releases in ${CHURN_MINUTES} minutes without a rest`, String(releases)],
+      [
+        "memory in their first, second, third and last quarter (median), MB",
+        [0, 1, 2, 3].map((n) => part(n / 4, (n + 1) / 4)).join(", "),
+      ],
+    ];
+  };
   try {
     await reflector.start();
     operator.start();
@@ -178,6 +182,7 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
     const quiet = await measured(port);
     await sleep(IDLE_SECONDS * 1_000);
     const { writes, rss } = await measured(port);
+    const churned = await churn(1 + ROUNDS);
     const sorted = runs.first.toSorted((a, b) => a - b);
     table(
       `${size} objects with 2 replicas change at once, ${ROUNDS} times; steps 50 %, a pause of one second, 100 %`,
@@ -190,6 +195,7 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
         ["API writes an object", show(spread(runs.writes), 1)],
         ["resident memory of the operator, MB", (rss / 2 ** 20).toFixed(0)],
         [`API writes in ${IDLE_SECONDS} s of nothing to do`, String(writes - quiet.writes)],
+        ...churned,
       ],
     );
   } finally {

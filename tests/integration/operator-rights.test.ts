@@ -1,15 +1,13 @@
 import { readFile } from "node:fs/promises";
-import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
-import { App, Chart } from "cdk8s";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { addOperatorFence } from "#charts/fence.ts";
-import { addOperatorRights, CLUSTER_RULES, OWN_RULES } from "#charts/rights.ts";
+import { CLUSTER_RULES, OWN_RULES } from "#charts/rights.ts";
 import { auditLog } from "#clusters/local/supervisor/processes.ts";
 import { KubeApi, type KubeObject, type Resource } from "#operators/controller-kit/api.ts";
 import { LeaderElection, type LeaseSpec } from "#operators/controller-kit/lease.ts";
 import { Cluster } from "#operators/model-deployment/adapters/cluster.ts";
 import { DEPLOYMENTS } from "#operators/model-deployment/adapters/deployment.ts";
 import { MODEL_DEPLOYMENTS, View } from "#operators/model-deployment/adapters/view.ts";
+import { type Applied, applyCharts, operatorAccount } from "#tests/support/operator-account.ts";
 import { OperatorBench, SHELL } from "#tests/support/operator-bench.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
@@ -23,52 +21,13 @@ const LEASES: Resource = { group: "coordination.k8s.io", version: "v1", plural: 
 let account: KubeApi;
 let election: LeaderElection;
 let epoch = 0;
-const applied: { readonly resource: Resource; readonly object: KubeObject }[] = [];
-
-/** Applies what the charts render for the operator, in the bench's namespace. */
-async function applyCharts(): Promise<void> {
-  const chart = new Chart(new App(), "operator", {
-    namespace: bench.namespace,
-    disableResourceNameHashes: true,
-  });
-  addOperatorRights(chart, bench.namespace);
-  addOperatorFence(chart, bench.namespace);
-  for (const made of chart.toJson() as KubeObject[]) {
-    // A chart gives its namespace to what has none as well.
-    const { namespace, ...metadata } = made.metadata;
-    const whole = /^(Cluster|Validating)/.test(made.kind ?? "");
-    const object = whole || namespace === undefined ? { ...made, metadata } : made;
-    const [group = "", version = ""] = (object.apiVersion ?? "").split("/");
-    const kind = object.kind ?? "";
-    const plural = kind.endsWith("y") ? `${kind.slice(0, -1)}ies` : `${kind}s`;
-    const resource = { group, version, plural: plural.toLowerCase(), kind };
-    await bench.api.apply(resource, object);
-    applied.push({ resource, object });
-  }
-}
-
-/** The API server as the operator's service account sees it. */
-async function asOperator(): Promise<KubeApi> {
-  const core = bench.pods.config.makeApiClient(CoreV1Api);
-  const name = "operator";
-  await core.createNamespacedServiceAccount({ namespace: bench.namespace, body: { metadata: { name } } });
-  const { status } = await core.createNamespacedServiceAccountToken({
-    namespace: bench.namespace,
-    name,
-    body: { spec: { audiences: ["https://kubernetes.default.svc"], expirationSeconds: 3_600 } },
-  });
-  const config = new KubeConfig();
-  const server = bench.pods.config.getCurrentCluster();
-  if (server === null || status?.token === undefined) throw new Error("no token");
-  config.loadFromClusterAndUser(server, { name, token: status.token });
-  return new KubeApi(config, { fieldManager: "baton" });
-}
+let applied: readonly Applied[] = [];
 
 beforeAll(async () => {
   await bench.open();
   await bench.stopOperator();
-  await applyCharts();
-  account = await asOperator();
+  applied = await applyCharts(bench);
+  account = new KubeApi(await operatorAccount(bench), { fieldManager: "baton" });
   election = new LeaderElection({
     api: account,
     namespace: bench.namespace,

@@ -9,7 +9,7 @@ import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deploymen
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 import { Operator, type OperatorOptions } from "#operators/model-deployment/operator.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
-import type { Producer } from "#runtime/bus/port.ts";
+import type { Bus, Producer } from "#runtime/bus/port.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
 import { type BatonRun, baton } from "./baton.ts";
 import { create } from "./custom-resources.ts";
@@ -30,7 +30,7 @@ export const SHELL = { name: "main", image: "test/shell:1", command: ["sh", "-c"
 /** One ModelDeployment in a namespace of its own, with an operator in this process, a stream, and measurements to set. */
 export class OperatorBench {
   readonly pods: PodBench;
-  readonly bus: KafkaBus;
+  readonly bus: Bus;
   readonly name = `echo-${randomUUID().slice(0, 6)}`;
   readonly topic = `md.crypto.${this.name}`;
   /** What the web provider of the template `errors` yields; undefined for an answer without a number. */
@@ -45,12 +45,12 @@ export class OperatorBench {
   #sent = 0;
 
   constructor(cluster: TestCluster, options: Partial<OperatorOptions> & { readonly broker?: string } = {}) {
-    const { broker = `127.0.0.1:${cluster.ports.kafka}`, ...rest } = options;
+    const { broker = `127.0.0.1:${cluster.ports.kafka}`, bus, ...rest } = options;
     this.#cluster = cluster;
     this.#broker = broker;
     this.#options = rest;
     this.pods = new PodBench(cluster);
-    this.bus = new KafkaBus({ brokers: [broker], clientId: "test" });
+    this.bus = bus ?? new KafkaBus({ brokers: [broker], clientId: "test" });
     this.#monitor = createServer((_, answer) =>
       answer.end(JSON.stringify({ data: this.errors === undefined ? {} : { errors: this.errors } })),
     );
@@ -77,13 +77,14 @@ export class OperatorBench {
     return this;
   }
 
-  async close(): Promise<void> {
+  /** Where the whole cluster goes afterwards its namespace may stay: to delete one is work for the API server. */
+  async close(namespace: "delete" | "keep" = "delete"): Promise<void> {
     await this.stopStream();
     await this.stopOperator();
     this.#monitor.close();
     this.#monitor.closeAllConnections();
     this.#api?.close();
-    await this.pods.close();
+    if (namespace === "delete") await this.pods.close();
     await this.bus.close();
   }
 
@@ -121,8 +122,8 @@ export class OperatorBench {
     this.#operator = undefined;
   }
 
-  /** Sends a hundred messages a second until told to stop. */
-  async startStream(): Promise<void> {
+  /** Sends messages, a hundred a second where nothing else is said, until told to stop. */
+  async startStream(everyMs = 10): Promise<void> {
     const producer = await this.bus.producer();
     let running = true;
     const loop = (async () => {
@@ -131,7 +132,7 @@ export class OperatorBench {
         const key = INSTRUMENTS[i % INSTRUMENTS.length] as string;
         const record = { topic: this.topic, partition: i % 2, key, value: Buffer.from(String(i)) };
         producer.send(record).catch(() => {});
-        await sleep(10);
+        await sleep(everyMs);
       }
     })();
     const stop = async () => {

@@ -5,6 +5,7 @@ export async function waitFor<T>(
   what: string,
   check: () => Promise<T | undefined | false> | T | undefined | false,
   timeoutMs = 20_000,
+  everyMs = 25,
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   let last: unknown;
@@ -15,7 +16,7 @@ export async function waitFor<T>(
     } catch (error) {
       last = error;
     }
-    await sleep(25);
+    await sleep(everyMs);
   }
   throw new Error(
     `timed out after ${timeoutMs} ms: ${what}${last === undefined ? "" : ` (${String(last)})`}`,

@@ -21,6 +21,8 @@ export interface MeasureContext {
 type Measure = Effect & { kind: "Measure" };
 
 const TIMEOUT_MS = 5_000;
+/** How far the time of an answer may be from our own clock. */
+const MAX_APART_MS = 60_000;
 const MAX_ANSWER_BYTES = 1024 * 1024;
 
 const prometheusAnswer = z.object({
@@ -75,7 +77,7 @@ async function one(effect: Measure, revision: string, context: MeasureContext): 
     return runJob(api, { owner, provider: job, names, run: `${effect.run} ${revision}`, signal });
   }
   if (prometheus !== undefined) {
-    return query(prometheus.address ?? context.prometheus, fill(prometheus.query, names));
+    return query(prometheus.address ?? context.prometheus, fill(prometheus.query, names), context.now());
   }
   if (web === undefined) throw new Error("no provider");
   const body = await getJson(fill(web.url, names), web.timeoutSeconds * 1000);
@@ -93,18 +95,22 @@ async function samplesOf(
   const { prometheus } = effect.metric.provider;
   if (prometheus?.samplesQuery === undefined) return undefined;
   const text = fill(prometheus.samplesQuery, namesOf(effect, revision, context));
-  return query(prometheus.address ?? context.prometheus, text);
+  return query(prometheus.address ?? context.prometheus, text, context.now());
 }
 
 /** The one number that a query yields; undefined when it yields none. */
-async function query(address: string, text: string): Promise<number | undefined> {
+async function query(address: string, text: string, now: number): Promise<number | undefined> {
   const url = new URL("/api/v1/query", address);
   url.searchParams.set("query", text);
   const { data } = prometheusAnswer.parse(await getJson(url.href, TIMEOUT_MS));
-  if (data.resultType === "scalar") return Number(data.result[1]);
-  if (data.result.length > 1) throw new Error(`the query yields ${data.result.length} series, not one`);
-  const [only] = data.result;
-  return only === undefined ? undefined : Number(only.value[1]);
+  if (data.resultType === "vector" && data.result.length > 1)
+    throw new Error(`the query yields ${data.result.length} series, not one`);
+  const [at, value] = data.resultType === "scalar" ? data.result : (data.result[0]?.value ?? []);
+  if (at === undefined || value === undefined) return undefined;
+  // From a cache, or from one that has fallen behind: it says nothing of the release that runs now.
+  const apart = Math.abs(now - at * 1_000);
+  if (apart > MAX_APART_MS) throw new Error(`the answer is ${Math.round(apart / 1_000)} s from our own time`);
+  return Number(value);
 }
 
 async function getJson(url: string, timeoutMs: number): Promise<unknown> {

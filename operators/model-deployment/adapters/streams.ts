@@ -56,7 +56,7 @@ interface Open {
 export class Streams {
   readonly #options: StreamsOptions;
   readonly #open = new Map<string, Open>();
-  /** Whose conductor has failed: they are looked at again. */
+  /** Whose conductor has failed: they get another one with the next look at everything, and not sooner. */
   readonly #lost = new Set<string>();
   readonly #watching: NodeJS.Timeout;
 
@@ -158,7 +158,10 @@ export class Streams {
         void this.#count(name, open);
       }
     }
-    for (const name of this.#lost) onChange(name);
+    for (const name of this.#lost) {
+      this.#open.delete(name);
+      onChange(name);
+    }
     this.#lost.clear();
   }
 
@@ -220,12 +223,14 @@ export class Streams {
     return places;
   }
 
-  /** A conductor that has failed is thrown away; the next look makes another. */
+  /** A conductor that has failed is of no more use. One that fails as soon as it is made must not be made all the time. */
   #failed(name: string, open: Open, error: unknown): void {
-    if (this.#open.get(name) !== open) return;
+    if (this.#open.get(name) !== open || this.#lost.has(name)) return;
     this.#options.onError(name, error);
-    void this.forget(name).catch(() => {});
     this.#lost.add(name);
+    open.ready = false;
+    open.moving?.stop.abort();
+    void open.conductor.close().catch(() => {});
   }
 
   async #places(topics: readonly string[]): Promise<readonly Place[]> {

@@ -27,6 +27,8 @@ export interface Kind {
   readonly spec: z.ZodType;
   readonly status?: z.ZodType;
   readonly scale?: boolean;
+  /** Most characters of an object's name, where that becomes more than a name. */
+  readonly nameLength?: number;
   readonly columns: readonly Column[];
 }
 
@@ -40,6 +42,8 @@ export const KINDS: readonly Kind[] = [
     spec: modelDeploymentSpec,
     status: modelDeploymentStatus,
     scale: true,
+    // A label of all that belongs to it has its name.
+    nameLength: 63,
     columns: [
       { name: "Phase", type: "string", jsonPath: ".status.phase" },
       { name: "Stable", type: "string", jsonPath: ".status.stable.version" },
@@ -113,7 +117,12 @@ export function definition(kind: Kind): Schema {
   const properties: Schema = {
     apiVersion: { type: "string" },
     kind: { type: "string" },
-    metadata: { type: "object" },
+    metadata: {
+      type: "object",
+      ...(kind.nameLength === undefined
+        ? {}
+        : { properties: { name: { type: "string", maxLength: kind.nameLength } } }),
+    },
     spec: structural(kind.spec),
   };
   if (kind.status !== undefined) properties["status"] = structural(kind.status, "output");

@@ -43,6 +43,10 @@ describe("the offline check", () => {
     expect(objectProblems({ ...object, apiVersion: "apps/v1" })[0]?.field).toBe("apiVersion");
     expect(objectProblems({ ...object, kind: "Rollout" })[0]?.field).toBe("kind");
     expect(objectProblems({ ...object, metadata: {} })[0]?.field).toBe("metadata.name");
+    const long = { name: "n".repeat(64) };
+    expect(objectProblems({ ...object, metadata: long, spec: goodSpec() })).toMatchObject([
+      { field: "metadata.name", message: "may not be longer than 63 characters" },
+    ]);
     expect(objectProblems(null)[0]?.message).toBe("not an object");
   });
 });

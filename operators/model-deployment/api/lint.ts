@@ -54,7 +54,9 @@ export function objectProblems(object: unknown): readonly Problem[] {
     return [{ field: "apiVersion", message: `${String(apiVersion)}, not ${wanted}` }];
   const name = (metadata as { name?: unknown } | undefined)?.name;
   if (typeof name !== "string" || name === "") return [{ field: "metadata.name", message: "is missing" }];
-  return specProblems(String(kind), spec);
+  const { nameLength = Infinity } = KINDS.find((entry) => entry.kind === kind) ?? {};
+  const long = { field: "metadata.name", message: `may not be longer than ${nameLength} characters` };
+  return [...(name.length > nameLength ? [long] : []), ...specProblems(String(kind), spec)];
 }
 
 function schemaProblem({ path, message }: z.core.$ZodIssue): Problem {

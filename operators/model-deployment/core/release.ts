@@ -174,6 +174,12 @@ export function advance(
     return stay({ reason: "Inconclusive", message: describe(unclear), paused: false });
   }
   if (step === undefined) {
+    // Errors and gaps that are borne are no evidence. What has no steps has been here before.
+    const unknown = metrics.find(({ name }) => statusOf(analysis, name, now).successes === 0);
+    if (unknown !== undefined && steps.length > 0) {
+      const message = `${unknown.name}: no good measurement yet`;
+      return stay({ reason: "Analysis", message, paused: false });
+    }
     const message = `all ${steps.length} steps are done`;
     return stay(undefined, { kind: "Promote", revision: release.candidate, reason: "StepsDone", message });
   }

@@ -1,0 +1,163 @@
+import { describe, expect, it } from "vitest";
+import { type Draft, specOf, World } from "#tests/support/deployment-world.ts";
+import { analysisTemplateSpec } from "../api/analysis.ts";
+
+// What has gone wrong in others of our kind, by the number that it has there. What needs an API server is in
+// tests/faults/operator.
+
+const byWeight = (draft: Draft) => {
+  draft["replicas"] = 4;
+  draft["strategy"] = { canary: { steps: [{ setWeight: 50 }, { pause: {} }, { setWeight: 100 }] } };
+  delete draft["stream"];
+  delete draft["instruments"];
+};
+const byInstruments = (draft: Draft) => {
+  draft["strategy"] = {
+    canary: {
+      steps: [{ setInstruments: { symbols: ["BTCUSDT"] } }, { pause: {} }, { setInstruments: { all: true } }],
+    },
+  };
+};
+const watched = (draft: Draft) => {
+  byInstruments(draft);
+  draft["analysis"] = { templates: [{ name: "errors" }], startingStep: 0 };
+};
+
+/** v1 is stable and v2 stands at its pause. */
+function paused(change: (draft: Draft) => void): { world: World; v1: string; v2: string } {
+  const world = new World(specOf("1.0.0", change));
+  world.hasStream = change !== byWeight;
+  world.templates.set(
+    "errors",
+    analysisTemplateSpec.parse({
+      metrics: [
+        {
+          name: "errors",
+          interval: "1s",
+          threshold: { max: "0.01" },
+          consecutiveErrorLimit: 1_000,
+          inconclusiveLimit: 1_000,
+          provider: { prometheus: { query: "x" } },
+        },
+      ],
+    }),
+  );
+  world.begin();
+  const v1 = world.revision();
+  world.update(specOf("2.0.0", change));
+  world.settle();
+  expect(world.status).toMatchObject({ phase: "Paused", currentStepIndex: 1 });
+  return { world, v1, v2: world.revision() };
+}
+
+describe("argo-rollouts", () => {
+  it("#4461: an abort is obeyed after a promotion to the end was asked for", () => {
+    const { world, v1, v2 } = paused(byInstruments);
+    world.tell("promote-full");
+    world.pass();
+    world.pass();
+    expect(world.status.decision).toMatchObject({ kind: "Promote" });
+    world.tell("abort", v2);
+    world.settle();
+    expect(world.status).toMatchObject({ stable: { revision: v1 }, condemned: [v2] });
+    expect(world.status.history?.[0]?.completionStatus).toBe("Aborted");
+    expect(new Set(world.owners.values())).toEqual(new Set([v1]));
+  });
+
+  it("#4479: without one good measurement there is no success, however many bad ones are borne", () => {
+    const { world, v1 } = paused(watched);
+    world.measure = () => ({ error: "nobody answers" });
+    const good = world.status.analysis?.[0]?.successes ?? 0;
+    expect(good).toBeGreaterThan(0);
+    // A release that has had none.
+    const blind = new World(specOf("1.0.0", watched));
+    blind.templates = world.templates;
+    blind.measure = () => ({ error: "nobody answers" });
+    blind.begin();
+    blind.update(specOf("2.0.0", watched));
+    blind.settle();
+    blind.tell("promote");
+    blind.settle();
+    blind.wait(60);
+    expect(blind.status.candidate?.revision).toBe(blind.revision());
+    expect(blind.status.message).toContain("no good measurement yet");
+    blind.wait(600);
+    expect(blind.status).toMatchObject({
+      stable: { revision: v1 },
+      history: [{ completionStatus: "RolledBack", reason: "ProgressDeadlineExceeded" }, {}],
+    });
+  });
+
+  it("#4841: an aborted canary keeps no weight", () => {
+    const { world, v1, v2 } = paused(byWeight);
+    expect(world.pods.get(v2)?.replicas).toBe(2);
+    world.tell("abort");
+    world.settle();
+    expect(world.status.weight ?? 0).toBe(0);
+    expect(world.pods.get(v1)?.replicas).toBe(4);
+    expect(world.pods.get(v2)?.replicas).toBe(0);
+  });
+
+  it("#4973: an aborted canary does not grow with the number of replicas", () => {
+    const { world, v1, v2 } = paused(byWeight);
+    world.tell("abort");
+    world.settle();
+    world.update(
+      specOf("2.0.0", (draft) => {
+        byWeight(draft);
+        draft["replicas"] = 8;
+      }),
+    );
+    world.settle();
+    expect(world.pods.get(v1)?.replicas).toBe(8);
+    expect(world.pods.get(v2)?.replicas).toBe(0);
+  });
+
+  it("#3372: nothing is moved before the replicas are there, neither forth nor back", () => {
+    const world = new World(specOf("1.0.0", byInstruments)).begin();
+    const v1 = world.revision();
+    world.update(specOf("2.0.0", byInstruments));
+    const v2 = world.revision();
+    world.dead.add(v2);
+    world.wait(60);
+    const moved = (to: string) => world.done.filter((one) => one.kind === "Route" && one.to === to);
+    expect(moved(v2)).toEqual([]);
+    world.dead.delete(v2);
+    for (const pods of world.pods.values()) pods.available = pods.replicas;
+    world.settle();
+    expect(moved(v2)).toHaveLength(1);
+    // And back: stable has none for a while.
+    const before = moved(v1).length;
+    const stable = world.pods.get(v1);
+    if (stable !== undefined) stable.available = 0;
+    world.tell("abort");
+    world.settle();
+    expect(moved(v1)).toHaveLength(before);
+    if (stable !== undefined) stable.available = stable.replicas;
+    world.settle();
+    expect(moved(v1)).toHaveLength(before + 1);
+  });
+});
+
+describe("flagger", () => {
+  it("#1801: a breach is acted on while a gate waits for a person", () => {
+    const { world, v1, v2 } = paused(watched);
+    world.measure = () => ({ value: 1 });
+    world.wait(3);
+    expect(world.status).toMatchObject({ stable: { revision: v1 }, condemned: [v2] });
+    expect(new Set(world.owners.values())).toEqual(new Set([v1]));
+  });
+
+  it("#1898: what was promoted is what was tested: its pods are not made anew", () => {
+    const { world, v2 } = paused(byInstruments);
+    const before = world.done.length;
+    world.tell("promote");
+    world.settle();
+    world.wait(60);
+    expect(world.status.stable?.revision).toBe(v2);
+    const touched = world.done
+      .slice(before)
+      .filter((one) => one.kind !== "Route" && one.kind !== "Measure" && one.revision === v2);
+    expect(touched).toEqual([]);
+  });
+});
