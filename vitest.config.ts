@@ -46,8 +46,8 @@ export default defineConfig({
           globalSetup: ["tests/support/operator-fire-setup.ts"],
           testTimeout: 240_000,
           hookTimeout: 120_000,
-          // Each has many operators at once.
-          maxWorkers: 1,
+          maxWorkers: 2,
+          // Much of their time is waiting for steps.
           maxConcurrency: 20,
         },
       },

@@ -68,7 +68,7 @@ export interface ApiOptions {
   readonly onAnswer?: (method: string, resource: string, code: number) => void;
 }
 
-type Query = Readonly<Record<string, string | number | boolean | undefined>>;
+export type Query = Readonly<Record<string, string | number | boolean | undefined>>;
 
 /** Answers to one request are no longer than this. */
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
@@ -78,6 +78,12 @@ export function apiPath({ group, version, plural }: Resource, namespace?: string
   const inside = namespace === undefined ? "" : `/namespaces/${encodeURIComponent(namespace)}`;
   return `${root}${inside}/${plural}${name === undefined ? "" : `/${encodeURIComponent(name)}`}`;
 }
+
+/** What an operator asks of the API server. */
+export type Api = Pick<
+  KubeApi,
+  "get" | "list" | "listAll" | "create" | "replace" | "apply" | "merge" | "delete" | "watch"
+>;
 
 export class KubeApi {
   readonly #config: KubeConfig;

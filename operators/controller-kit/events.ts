@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { KubeApi, KubeObject, Resource } from "./api.ts";
+import type { Api, KubeObject, Resource } from "./api.ts";
 
 // Events for people. Each has an identity: recorded again, also by another operator, it is still one event.
 
@@ -31,7 +31,7 @@ const MAX_MESSAGE = 1_000;
 
 /** Writes a note about an object. Its name and content follow from the note alone: the same one again changes nothing. */
 export async function recordEvent(
-  api: Pick<KubeApi, "apply">,
+  api: Pick<Api, "apply">,
   component: string,
   object: KubeObject,
   note: EventNote,

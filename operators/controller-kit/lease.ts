@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { KubeApi, KubeObject, Resource } from "./api.ts";
+import type { Api, KubeObject, Resource } from "./api.ts";
 import { ApiError } from "./errors.ts";
 
 // Of several operators one leads: the holder of a Lease. Whoever has lost it stops before another may begin, by its own
@@ -19,7 +19,7 @@ export interface LeaseSpec {
 type Lease = KubeObject & { readonly spec?: LeaseSpec };
 
 export interface ElectionOptions {
-  readonly api: Pick<KubeApi, "get" | "create" | "replace">;
+  readonly api: Pick<Api, "get" | "create" | "replace">;
   readonly namespace: string;
   readonly name: string;
   readonly identity: string;

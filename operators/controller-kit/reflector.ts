@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { KubeApi, KubeObject, Resource } from "./api.ts";
+import type { Api, KubeObject, Resource } from "./api.ts";
 import { backoffMs } from "./backoff.ts";
 import { ApiError } from "./errors.ts";
 
 // A copy of a resource's objects that follows the API server: a list in pages, then a watch from there, for ever.
 
 export interface ReflectorOptions<T extends KubeObject> {
-  readonly api: Pick<KubeApi, "list" | "watch">;
+  readonly api: Pick<Api, "list" | "watch">;
   readonly resource: Resource;
   /** Only what is in it; everything when absent. */
   readonly namespace?: string | undefined;

@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import type { KubeApi } from "#operators/controller-kit/api.ts";
+import type { Api } from "#operators/controller-kit/api.ts";
 import { backoffMs } from "#operators/controller-kit/backoff.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
 import { KeyedQueue } from "#operators/controller-kit/queue.ts";
@@ -20,7 +20,7 @@ import type { OperatorMetrics } from "./metrics.ts";
 // be lost: what counts is in the API server and in the ledger.
 
 export interface OperatorOptions {
-  readonly api: KubeApi;
+  readonly api: Api;
   readonly bus: Bus;
   readonly prometheus: string;
   /** Replicas of topics that are made. */
@@ -41,6 +41,11 @@ const WORKERS = 24;
 const OTHERS = 4;
 /** What is no more than progress may wait so long to be written. */
 const PROGRESS_MS = 500;
+/**
+ * The answer to a write may tell of what somebody else has written before it, which no watch tells of once more: it is
+ * looked at. Not at once, since whoever undoes it may do so each time.
+ */
+const LOOK_AGAIN_MS = 1_000;
 const BACKOFF = { baseMs: 200, maxMs: 60_000 };
 /** Measurements that wait for a pass; more are dropped, oldest first. */
 const MAX_RESULTS = 200;
@@ -204,7 +209,8 @@ export class Operator {
     countResults();
     const did = effects.map(({ kind }) => kind);
     log.info({ ...line, effects: did, tookMs: Date.now() - now, nextMs: next }, "pass");
-    const due = [next, writeIn].filter((ms) => ms !== undefined);
+    const wrote = effects.some(({ kind }) => kind === "Scale" || kind === "Restart");
+    const due = [next, writeIn, wrote ? LOOK_AGAIN_MS : undefined].filter((ms) => ms !== undefined);
     return due.length === 0 ? undefined : Math.min(...due);
   }
 

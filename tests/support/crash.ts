@@ -1,5 +1,4 @@
-import type { KubeConfig } from "@kubernetes/client-node";
-import { KubeApi, type KubeObject, type ListOptions, type Resource } from "#operators/controller-kit/api.ts";
+import type { Api } from "#operators/controller-kit/api.ts";
 import type { Bus, TransactionalOptions } from "#runtime/bus/port.ts";
 
 // An operator that dies at one of its writes. Everything that it does outside of itself goes through here: once it is dead
@@ -56,51 +55,31 @@ export class Crash {
 }
 
 /** The API server as an operator sees it that may die. */
-export class MortalApi extends KubeApi {
-  readonly #crash: Crash;
-
-  constructor(config: KubeConfig, crash: Crash) {
-    super(config, { fieldManager: "baton" });
-    this.#crash = crash;
-  }
-
-  override get<T extends KubeObject>(resource: Resource, namespace: string | undefined, name: string) {
-    this.#crash.alive();
-    return super.get<T>(resource, namespace, name);
-  }
-
-  override list<T extends KubeObject>(resource: Resource, options?: ListOptions) {
-    this.#crash.alive();
-    return super.list<T>(resource, options);
-  }
-
-  override create<T extends KubeObject>(resource: Resource, object: T) {
-    return this.#crash.write(`create ${resource.plural}`, () => super.create(resource, object));
-  }
-
-  override replace<T extends KubeObject>(resource: Resource, object: T) {
-    return this.#crash.write(`replace ${resource.plural}`, () => super.replace(resource, object));
-  }
-
-  override apply<T extends KubeObject>(resource: Resource, object: T, subresource?: "status" | "scale") {
-    const what = `apply ${resource.plural}${subresource === undefined ? "" : `/${subresource}`}`;
-    return this.#crash.write(what, () => super.apply(resource, object, subresource));
-  }
-
-  override merge<T extends KubeObject>(
-    resource: Resource,
-    namespace: string | undefined,
-    name: string,
-    patch: unknown,
-  ) {
-    return this.#crash.write(`merge ${resource.plural}`, () =>
-      super.merge<T>(resource, namespace, name, patch),
-    );
-  }
-
-  override delete(resource: Resource, namespace: string | undefined, name: string, uid?: string) {
-    return this.#crash.write(`delete ${resource.plural}`, () => super.delete(resource, namespace, name, uid));
-  }
+export function mortalApi(api: Api, crash: Crash): Api {
+  const read = <A extends unknown[], R>(work: (...args: A) => R) => {
+    return (...args: A): R => {
+      crash.alive();
+      return work(...args);
+    };
+  };
+  return {
+    get: read(api.get.bind(api)) as Api["get"],
+    list: read(api.list.bind(api)) as Api["list"],
+    listAll: read(api.listAll.bind(api)) as Api["listAll"],
+    watch: read(api.watch.bind(api)),
+    create: (resource, object) =>
+      crash.write(`create ${resource.plural}`, () => api.create(resource, object)),
+    replace: (resource, object) =>
+      crash.write(`replace ${resource.plural}`, () => api.replace(resource, object)),
+    apply: (resource, object, subresource) => {
+      const what = `apply ${resource.plural}${subresource === undefined ? "" : `/${subresource}`}`;
+      return crash.write(what, () => api.apply(resource, object, subresource));
+    },
+    merge: (resource, namespace, name, patch) =>
+      crash.write(`merge ${resource.plural}`, () => api.merge(resource, namespace, name, patch)),
+    delete: (resource, namespace, name, uid) =>
+      crash.write(`delete ${resource.plural}`, () => api.delete(resource, namespace, name, uid)),
+  };
 }
 
 /** The bus as an operator sees it that may die: what a conductor commits is a write. */

@@ -1,4 +1,4 @@
-import type { KubeApi, KubeObject } from "#operators/controller-kit/api.ts";
+import { KubeApi, type KubeObject } from "#operators/controller-kit/api.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import {
   DEPLOYMENTS,
@@ -12,10 +12,9 @@ import type { Verb } from "#operators/model-deployment/core/observed.ts";
 import type { OperatorOptions } from "#operators/model-deployment/operator.ts";
 import { MemoryBroker } from "#runtime/bus/memory/broker.ts";
 import { MemoryBus } from "#runtime/bus/memory/index.ts";
-import type { DecisionWorker } from "#runtime/handover/worker.ts";
-import { Crash, MortalApi, mortalBus } from "./crash.ts";
+import { Crash, mortalApi, mortalBus } from "./crash.ts";
+import { Crew } from "./crew.ts";
 import type { TestCluster } from "./fresh-cluster.ts";
-import { echoWorker } from "./handover.ts";
 import { type Draft, OperatorBench, type Status } from "./operator-bench.ts";
 import { waitFor } from "./wait.ts";
 
@@ -32,11 +31,7 @@ export class Fire {
   readonly bench: OperatorBench;
   readonly #hasStream: boolean;
   readonly #broker = new MemoryBroker();
-  readonly #workers = new Map<
-    string,
-    { readonly bus: MemoryBus; readonly worker: Promise<DecisionWorker> }
-  >();
-  readonly #stopping: Promise<unknown>[] = [];
+  readonly #crew: Crew;
   readonly #opened: KubeApi[] = [];
   #deployments: Reflector<Deployment> | undefined;
   #objects: Reflector<Watched> | undefined;
@@ -48,6 +43,7 @@ export class Fire {
   constructor(cluster: TestCluster, hasStream = true) {
     this.#hasStream = hasStream;
     this.bench = new OperatorBench(cluster, { bus: new MemoryBus(this.#broker) });
+    this.#crew = new Crew(this.#broker, this.bench.name, this.bench.topic);
   }
 
   async open(): Promise<this> {
@@ -58,7 +54,9 @@ export class Fire {
     this.#deployments = new Reflector<Deployment>({
       ...common,
       resource: DEPLOYMENTS,
-      onChange: (deployment, change) => this.#man(deployment, change === "deleted"),
+      onChange: (deployment, change) => {
+        if (this.#hasStream) this.#crew.follow(deployment, change === "deleted");
+      },
     });
     this.#objects = new Reflector<Watched>({ ...common, resource: MODEL_DEPLOYMENTS, onChange: () => {} });
     await Promise.all([this.#deployments.start(), this.#objects.start()]);
@@ -69,8 +67,7 @@ export class Fire {
     await this.bench.close("keep");
     await this.#deployments?.stop();
     await this.#objects?.stop();
-    for (const revision of this.#workers.keys()) this.#dismiss(revision);
-    await Promise.all(this.#stopping);
+    await this.#crew.close();
     for (const api of this.#opened) api.close();
   }
 
@@ -85,12 +82,17 @@ export class Fire {
   }
 
   async #start(crash: Crash, options: Partial<OperatorOptions>): Promise<void> {
-    const api = options.api ?? new MortalApi(this.bench.pods.config, crash);
-    this.#opened.push(api);
+    const api = options.api ?? mortalApi(this.#connected(), crash);
     const bus = mortalBus(new MemoryBus(this.#broker), crash);
     await this.bench.startOperator({ ...options, api, bus }).catch((error: unknown) => {
       if (!crash.dead) throw error;
     });
+  }
+
+  #connected(): KubeApi {
+    const api = new KubeApi(this.bench.pods.config, { fieldManager: "baton" });
+    this.#opened.push(api);
+    return api;
   }
 
   /** The object as a watch tells of it; undefined when it is not there. */
@@ -179,39 +181,6 @@ export class Fire {
   /** Whether a short pause is told of depends on when it is looked at. */
   async #told(): Promise<readonly string[]> {
     return [...new Set(await this.bench.events())].filter((reason) => reason !== "Paused").toSorted();
-  }
-
-  /** A worker decides for as long as its revision has pods. */
-  #man({ metadata, spec }: Deployment, isGone: boolean): void {
-    const revision = metadata.labels?.[LABELS.revision] ?? "";
-    if (isGone || spec.replicas === 0) this.#dismiss(revision);
-    else if (this.#hasStream && !this.#workers.has(revision)) {
-      const bus = new MemoryBus(this.#broker);
-      this.#workers.set(revision, { bus, worker: this.#hire(revision, bus) });
-    }
-  }
-
-  async #hire(revision: string, bus: MemoryBus): Promise<DecisionWorker> {
-    const { name: deployment, topic } = this.bench;
-    // The operator makes the topics.
-    return waitFor(
-      "a worker",
-      async () => {
-        const worker = echoWorker({ bus, deployment, revision, topics: [topic] });
-        await worker.start();
-        return worker;
-      },
-      60_000,
-      200,
-    );
-  }
-
-  #dismiss(revision: string): void {
-    const found = this.#workers.get(revision);
-    this.#workers.delete(revision);
-    if (found === undefined) return;
-    const gone = found.worker.then((worker) => worker.stop()).then(() => found.bus.close());
-    this.#stopping.push(gone.catch(() => {}));
   }
 }
 

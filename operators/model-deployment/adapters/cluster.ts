@@ -1,4 +1,4 @@
-import type { KubeApi, KubeObject } from "#operators/controller-kit/api.ts";
+import type { Api, KubeObject } from "#operators/controller-kit/api.ts";
 import type { ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect } from "../core/observed.ts";
 import {
@@ -16,11 +16,11 @@ import { type CustomObject, MODEL_DEPLOYMENTS, type Seen } from "./view.ts";
 // What a pass writes to the API server. Each write resolves with the object as it is now.
 
 export class Cluster {
-  readonly #api: KubeApi;
+  readonly #api: Api;
   readonly #epoch: number | undefined;
 
   /** `epoch` counts leading operators; what is written carries it. */
-  constructor(api: KubeApi, epoch?: number) {
+  constructor(api: Api, epoch?: number) {
     this.#api = api;
     this.#epoch = epoch;
   }

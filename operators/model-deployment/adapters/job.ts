@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { KubeApi, KubeObject, Resource } from "#operators/controller-kit/api.ts";
+import type { Api, KubeObject, Resource } from "#operators/controller-kit/api.ts";
 import type { JobProvider } from "../api/analysis.ts";
 import { fill } from "../core/names.ts";
 import { LABELS, restricted } from "./deployment.ts";
@@ -26,7 +26,7 @@ export interface JobRun {
   readonly signal: AbortSignal;
 }
 
-export async function runJob(api: KubeApi, { owner, provider, names, run, signal }: JobRun): Promise<number> {
+export async function runJob(api: Api, { owner, provider, names, run, signal }: JobRun): Promise<number> {
   const { name, namespace = "", uid = "" } = owner.metadata;
   const hash = createHash("sha256").update(`${uid} ${run}`).digest("hex").slice(0, 10);
   const { container, serviceAccountName, timeoutSeconds } = provider;

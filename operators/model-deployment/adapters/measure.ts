@@ -1,5 +1,5 @@
 import * as z from "zod";
-import type { KubeApi, KubeObject } from "#operators/controller-kit/api.ts";
+import type { Api, KubeObject } from "#operators/controller-kit/api.ts";
 import { needsBaseline } from "../core/analysis.ts";
 import { fill } from "../core/names.ts";
 import type { Effect, Result } from "../core/observed.ts";
@@ -13,7 +13,7 @@ export interface MeasureContext {
   readonly deployment: string;
   /** Jobs are its. */
   readonly owner: KubeObject;
-  readonly api: KubeApi;
+  readonly api: Api;
   readonly signal: AbortSignal;
   readonly now: () => number;
 }

@@ -1,4 +1,4 @@
-import type { KubeApi, KubeObject } from "#operators/controller-kit/api.ts";
+import type { Api, KubeObject } from "#operators/controller-kit/api.ts";
 import { recordEvent } from "#operators/controller-kit/events.ts";
 import type { ModelDeploymentStatus } from "../api/status.ts";
 import type { Notifier } from "./notify.ts";
@@ -10,12 +10,12 @@ import type { Notifier } from "./notify.ts";
 const MAX_AGE_MS = 15 * 60_000;
 
 export class Publisher {
-  readonly #api: Pick<KubeApi, "apply">;
+  readonly #api: Pick<Api, "apply">;
   readonly #notifier: Notifier | undefined;
   /** Number of the last note that was sent, by the object's uid. */
   readonly #sent = new Map<string, number>();
 
-  constructor(api: Pick<KubeApi, "apply">, notifier: Notifier | undefined) {
+  constructor(api: Pick<Api, "apply">, notifier: Notifier | undefined) {
     this.#api = api;
     this.#notifier = notifier;
   }

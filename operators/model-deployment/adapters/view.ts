@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import * as z from "zod";
-import type { KubeApi, KubeObject, ObjectMeta, Resource } from "#operators/controller-kit/api.ts";
+import type { Api, KubeObject, ObjectMeta, Resource } from "#operators/controller-kit/api.ts";
 import type { ConditionThen } from "#operators/controller-kit/conditions.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
@@ -58,7 +58,7 @@ const commandSchema = z.object({
 });
 
 export interface ViewOptions {
-  readonly api: KubeApi;
+  readonly api: Api;
   /** The only namespace that is looked at; all when absent. */
   readonly namespace?: string | undefined;
   /** Called with `namespace/name` of a ModelDeployment of which something has changed; urgent is what people ask for. */

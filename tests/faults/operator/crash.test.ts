@@ -8,7 +8,7 @@ import { each, seeded, some } from "#tests/support/points.ts";
 // SCENARIO=… only those with such a name.
 
 const AT_ONCE = 24;
-const SHORT = 32;
+const SHORT = AT_ONCE;
 const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
 
 interface Point extends CrashPoint {

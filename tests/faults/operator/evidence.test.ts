@@ -84,8 +84,8 @@ describe.concurrent("nothing is promoted without evidence", { timeout: 120_000 }
   const LATE = "RolledBack ProgressDeadlineExceeded";
 
   it("with evidence it is promoted", async () => {
-    expect(await ends({ query: "good", address })).toBe("Promoted StepsDone");
-    expect(await ends({ query: "vector(0)" })).toBe("Promoted StepsDone");
+    const both = await Promise.all([ends({ query: "good", address }), ends({ query: "vector(0)" })]);
+    expect(both).toEqual(["Promoted StepsDone", "Promoted StepsDone"]);
   });
 
   it.for(Object.keys(ANSWERS).filter((name) => name !== "good"))("%s", async (query) => {
@@ -111,7 +111,7 @@ describe.concurrent("nothing is promoted without evidence", { timeout: 120_000 }
 
   it("errors that are borne are no evidence either", async () => {
     const many = { consecutiveErrorLimit: 1_000, inconclusiveLimit: 1_000 };
-    expect(await ends({ query: "status 500", address }, many)).toBe(LATE);
-    expect(await ends({ query: "no_such_metric" }, many)).toBe(LATE);
+    const both = [ends({ query: "status 500", address }, many), ends({ query: "no_such_metric" }, many)];
+    expect(await Promise.all(both)).toEqual([LATE, LATE]);
   });
 });

@@ -1,0 +1,179 @@
+import fc from "fast-check";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { VERBS, type Verb } from "#operators/model-deployment/core/observed.ts";
+import type { Draft } from "#tests/support/operator-bench.ts";
+import { Simulated, simulatedSpec, type WireFault } from "#tests/support/simulated.ts";
+import { pass, standStill } from "#tests/support/virtual-time.ts";
+
+// The whole operator on an API server and a bus in memory, in virtual time: releases under whatever may happen, with
+// operators that die at any write, writes that are lost, answered too late or done twice, copies that fall behind, and
+// others who write as well. RUNS=… sets the number of stories, SEED=… repeats one.
+
+type Op =
+  | { readonly op: "wait"; readonly ms: number }
+  | { readonly op: "version"; readonly version: number }
+  | { readonly op: "verb"; readonly verb: Verb }
+  | { readonly op: "measure"; readonly value: number | undefined }
+  | { readonly op: "fault"; readonly fault: WireFault }
+  | { readonly op: "stale"; readonly ms: number }
+  | { readonly op: "meddle"; readonly replicas: number | undefined }
+  | { readonly op: "pods"; readonly which: "stable" | "candidate"; readonly isUp: boolean };
+
+const FAULTS = ["crash-before", "crash-after", "lost-before", "lost-after", "twice"] as const;
+const op: fc.Arbitrary<Op> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({ op: fc.constant("wait" as const), ms: fc.integer({ min: 10, max: 6_000 }) }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ op: fc.constant("fault" as const), fault: fc.constantFrom(...FAULTS) }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ op: fc.constant("version" as const), version: fc.integer({ min: 1, max: 4 }) }),
+  },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant("verb" as const), verb: fc.constantFrom(...VERBS) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ op: fc.constant("measure" as const), value: fc.constantFrom(0, 1, undefined) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant("stale" as const), ms: fc.integer({ min: 100, max: 8_000 }) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant("meddle" as const), replicas: fc.constantFrom(0, 3, undefined) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant("pods" as const),
+      which: fc.constantFrom("stable" as const, "candidate" as const),
+      isUp: fc.boolean(),
+    }),
+  },
+);
+
+const strategies: readonly ((draft: Draft) => void)[] = [
+  (draft) => {
+    draft["strategy"] = {
+      canary: {
+        steps: [
+          { setInstruments: { symbols: ["BTCUSDT"] } },
+          { pause: { duration: "2s" } },
+          { setInstruments: { all: true } },
+        ],
+      },
+    };
+    draft["rollbackWindow"] = { revisions: 1 };
+  },
+  (draft) => {
+    draft["strategy"] = { blueGreen: { autoPromotionSeconds: 2, scaleDownDelaySeconds: 5 } };
+  },
+];
+
+let end: () => void;
+beforeEach(() => {
+  end = standStill("2026-01-01T00:00:00Z");
+});
+afterEach(() => end());
+
+async function happen(sim: Simulated, step: Op, spec: (version: number) => Draft): Promise<void> {
+  const { status } = sim;
+  switch (step.op) {
+    case "wait":
+      return pass(step.ms);
+    case "version":
+      return sim.update(spec(step.version));
+    case "verb": {
+      const last = step.verb === "retry" ? status.condemned?.at(-1) : status.stable?.revision;
+      return sim.tell(step.verb, status.candidate?.revision ?? last ?? "r-none");
+    }
+    case "measure":
+      sim.value = step.value;
+      return undefined;
+    case "fault":
+      sim.fail(step.fault);
+      return undefined;
+    case "stale":
+      sim.stale(step.ms);
+      return undefined;
+    case "meddle":
+      return sim.meddle(step.replicas);
+    case "pods":
+      return sim.pods.set(status[step.which]?.revision ?? "", step.isUp);
+  }
+}
+
+/** What a story has come to that should not be. */
+async function play(change: (draft: Draft) => void, ops: readonly Op[]): Promise<readonly string[]> {
+  const spec = (version: number) => simulatedSpec(version, change);
+  const sim = new Simulated();
+  /** Aborts that were obeyed. */
+  const aborted = new Map<string, string>();
+  const note = () => {
+    const { lastVerb } = sim.status;
+    if (lastVerb?.verb !== "abort" || !lastVerb.result.startsWith("done")) return;
+    const revision = sim.status.decision?.revision;
+    if (revision !== undefined && !aborted.has(lastVerb.at)) aborted.set(lastVerb.at, revision);
+  };
+  try {
+    await sim.begin(spec(1));
+    for (const step of ops) {
+      await happen(sim, step, spec);
+      await pass(100);
+      note();
+    }
+    // All is well again, and nobody asks for anything.
+    sim.value = 0;
+    await sim.pods.allUp();
+    for (let second = 0; second < 240; second++) {
+      await pass(1_000);
+      note();
+      const { candidate, decision, phase, pausedAt } = sim.status;
+      // Somebody had asked for it, and the operator may have heard late.
+      if (pausedAt !== undefined && second % 10 === 9) await sim.tell("resume", candidate?.revision ?? "");
+      if (second > 20 && !candidate && !decision && phase !== "Progressing") break;
+    }
+    const { candidate, decision, phase, stable, history = [] } = sim.status;
+    if (candidate !== undefined) sim.broken.push(`it does not end: ${sim.status.message}`);
+    if (decision !== undefined) sim.broken.push(`what was decided is not done: ${sim.status.message}`);
+    if (phase !== "Healthy" && phase !== "Degraded")
+      sim.broken.push(`it ends ${phase}: ${sim.status.message}`);
+    const owners = [...new Set(sim.owners().values())];
+    if (owners.length !== 1 || owners[0] !== stable?.revision) sim.broken.push(`${owners} own it`);
+    for (const [at, revision] of aborted) {
+      const ended = history.findLast((one) => one.revision === revision && one.endedAt >= at);
+      if (ended !== undefined && ended.completionStatus !== "Aborted")
+        sim.broken.push(`${revision} was aborted and ${ended.completionStatus}`);
+    }
+    await sim.verify();
+    // A settled world plans nothing and writes nothing.
+    await pass(20_000, 100);
+    const { writes } = sim;
+    await pass(600_000, 1_000);
+    if (sim.writes !== writes)
+      sim.broken.push(`${sim.writes - writes} writes in ten minutes of nothing to do`);
+    return sim.broken;
+  } finally {
+    await sim.end();
+  }
+}
+
+it("whatever happens to it, the operator keeps its promises", async () => {
+  const runs = Number(process.env["RUNS"] ?? (process.env["FAULTS"] === "full" ? 600 : 40));
+  const seed = Number(process.env["SEED"] ?? Math.floor(performance.timeOrigin % 1_000_000));
+  console.log(`seed ${seed}: ${runs} stories`);
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom(...strategies),
+      fc.array(op, { minLength: 4, maxLength: 24 }),
+      async (change, ops) => {
+        expect(await play(change, ops)).toEqual([]);
+      },
+    ),
+    { numRuns: runs, seed },
+  );
+}, 1_800_000);
