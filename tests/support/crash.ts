@@ -108,7 +108,7 @@ export function mortalBus(bus: Bus, crash: Crash): Bus {
       const producer = await bus.transactionalProducer(id, options);
       return {
         id: producer.id,
-        settled: producer.settled,
+        settled: (...args) => producer.settled(...args),
         commit: (transaction) => crash.write("ledger", () => producer.commit(transaction)),
         close: () => producer.close(),
       };

@@ -273,7 +273,7 @@ export class Simulated {
         const producer = await bus.transactionalProducer(id, options);
         return {
           id: producer.id,
-          settled: producer.settled,
+          settled: (...args) => producer.settled(...args),
           close: () => producer.close(),
           commit: (transaction) => {
             this.writes += 1;
