@@ -189,6 +189,10 @@ export class Operator {
     const line = { key, phase: status.phase, step: status.currentStepIndex };
     const writeIn = this.#writeIn(key, changeOf(seen.status, status), now);
     if (writeIn === 0) {
+      // What is to go must not be given anything meanwhile: going back may have to wait for stable's replicas.
+      const { decision } = status;
+      if (stream !== undefined && decision !== undefined && decision.kind !== "Promote")
+        this.#streams.cancel(stream.name, decision.revision);
       const published = this.#publisher.published(seen.object, status);
       this.#view.wrote(
         await this.#cluster.writeStatus(seen.object, {

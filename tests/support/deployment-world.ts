@@ -64,6 +64,8 @@ export class World {
   hasStream = true;
   reachable = true;
   halted = false;
+  /** A hand-over that was asked for, until the next one. */
+  movingTo: string | undefined;
   /** Pods of these never become available. */
   readonly dead = new Set<string>();
   readonly incoherent = new Set<string>();
@@ -90,7 +92,7 @@ export class World {
           reachable: this.reachable,
           halted: this.halted,
           owners: new Map(this.owners),
-          movingTo: undefined,
+          movingTo: this.movingTo,
           epoch: 1,
         }
       : undefined;
@@ -191,6 +193,7 @@ export class World {
           ? new Set([...this.owners.keys(), "*"])
           : new Set(effect.instruments);
         for (const key of keys) this.owners.set(key, effect.to);
+        this.movingTo = undefined;
         return;
       }
       case "Measure":

@@ -178,9 +178,16 @@ export class Fire {
     );
   }
 
-  /** Whether a short pause is told of depends on when it is looked at. */
+  /** Whether a short pause is told of depends on when it is looked at. What is noted is told by and by. */
   async #told(): Promise<readonly string[]> {
-    return [...new Set(await this.bench.events())].filter((reason) => reason !== "Paused").toSorted();
+    const noted = new Set(this.status()?.notes?.map(({ reason }) => reason));
+    let told = new Set<string>();
+    const all = async () => {
+      told = new Set(await this.bench.events());
+      return noted.isSubsetOf(told);
+    };
+    await waitFor("the events", all, 20_000, 250).catch(() => {});
+    return [...told].filter((reason) => reason !== "Paused").toSorted();
   }
 }
 

@@ -31,6 +31,9 @@ const TOPIC = "md.crypto.main";
 const PLACES = [{ topic: TOPIC, partition: 0 }];
 const ANALYSIS_TEMPLATES = resourceOf("AnalysisTemplate");
 
+/** How long a commit takes. */
+const LEDGER_MS = 50;
+
 /** What goes wrong with the next write. */
 export type WireFault = "crash-before" | "crash-after" | "lost-before" | "lost-after" | "twice";
 
@@ -275,10 +278,12 @@ export class Simulated {
           id: producer.id,
           settled: (...args) => producer.settled(...args),
           close: () => producer.close(),
-          commit: (transaction) => {
+          commit: async (transaction) => {
             this.writes += 1;
             for (const record of transaction.records)
               if (record.topic === topics.ledger(NAME)) this.#lookAtLedger(record as never);
+            // Slower than the API server: what does not wait for a hand-over is seen.
+            await new Promise((resolve) => setTimeout(resolve, LEDGER_MS));
             return this.#faulty(() => producer.commit(transaction), false);
           },
         };

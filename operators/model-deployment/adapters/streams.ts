@@ -45,7 +45,7 @@ interface Open {
   readonly conductor: Conductor;
   readonly started: Promise<readonly Place[]>;
   ready: boolean;
-  moving: { readonly to: string; readonly stop: AbortController } | undefined;
+  moving: { readonly to: string; readonly stop: AbortController; readonly ended: Promise<void> } | undefined;
   places: readonly Place[];
   countedAt: number;
   /** As it was when it was last looked at. */
@@ -91,22 +91,31 @@ export class Streams {
   route(spec: StreamSpec, { instruments, to, caughtUp }: Effect & { kind: "Route" }): void {
     const { name } = spec;
     const open = this.#ensure(spec);
-    if (open.moving?.to === to) return;
-    open.moving?.stop.abort();
-    const moving = { to, stop: new AbortController() };
-    open.moving = moving;
-    void (async () => {
+    const before = open.moving;
+    if (before?.to === to) return;
+    before?.stop.abort();
+    const stop = new AbortController();
+    const ended = (async () => {
       try {
+        // What it is about to ask for is asked for: this one has to know of it.
+        await before?.ended;
         await open.started;
-        if (caughtUp) await this.#untilCaughtUp(spec, to, moving.stop.signal);
-        await open.conductor.move(instruments, to, open.places, moving.stop.signal);
+        if (caughtUp) await this.#untilCaughtUp(spec, to, stop.signal);
+        await open.conductor.move(instruments, to, open.places, stop.signal);
       } catch (error) {
-        if (!moving.stop.signal.aborted) this.#failed(name, open, error);
+        if (!stop.signal.aborted) this.#failed(name, open, error);
       } finally {
-        if (open.moving === moving) open.moving = undefined;
+        if (open.moving?.stop === stop) open.moving = undefined;
         this.#options.onChange(name);
       }
     })();
+    open.moving = { to, stop, ended };
+  }
+
+  /** A hand-over to a revision that is still to be asked for is not. */
+  cancel(name: string, to: string): void {
+    const { moving } = this.#open.get(name) ?? {};
+    if (moving?.to === to) moving.stop.abort();
   }
 
   /** Waits until a revision has committed within a second whatever has come in meanwhile. */

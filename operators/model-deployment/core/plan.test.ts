@@ -108,6 +108,17 @@ describe("a canary", () => {
     expect(world.done.length).toBe(done);
   });
 
+  it("sees through what a former operator has asked for, also where nothing is being released", () => {
+    const { world, v1, v2 } = releasing();
+    world.settle();
+    world.tell("abort");
+    world.settle();
+    world.movingTo = v2;
+    const { effects } = world.pass();
+    expect(effects).toEqual([{ kind: "Route", instruments: ["*"], to: v1, caughtUp: false }]);
+    expect(world.pass().effects).toEqual([]);
+  });
+
   it("takes its default steps from the desk: BTCUSDT, low, medium, all, an hour each", () => {
     const { world, v2 } = releasing((spec) => {
       spec["strategy"] = { canary: {} };

@@ -169,8 +169,10 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   const { now, object, revisions, stream } = observed;
   const stable = status.stable?.revision ?? "";
   const effects: Effect[] = [];
-  // Partitions that were added belong to nobody yet.
-  if (stream?.reachable === true && stream.movingTo === undefined && !ownsEverything(stable, stream.owners)) {
+  // Partitions that were added belong to nobody yet; and what was asked for by an operator that is no more has to be seen
+  // through.
+  const isOpen = stream?.movingTo !== undefined;
+  if (stream?.reachable === true && (isOpen || !ownsEverything(stable, stream.owners))) {
     effects.push({ kind: "Route", instruments: [REST], to: stable, caughtUp: false });
   }
   const due: number[] = [];
