@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { analysisTemplateSpec } from "#operators/model-deployment/api/analysis.ts";
 import { VERBS, type Verb } from "#operators/model-deployment/core/observed.ts";
+import { checkedPass } from "#tests/support/checked-pass.ts";
 import { type Draft, specOf, World } from "#tests/support/deployment-world.ts";
 
 // Releases under whatever may happen, on the core alone: what must hold after each pass, and where it all ends.
@@ -81,39 +82,6 @@ function worldOf(change: (spec: Draft) => void): {
     }),
   );
   return { world: world.begin(), version: (n) => world.update(spec(n)) };
-}
-
-/** One pass, and what must hold of it. */
-function checkedPass(world: World, crash = false): number {
-  const before = world.status;
-  const owners = new Map(world.owners);
-  const { effects } = world.pass(crash);
-  const condemned =
-    before.decision !== undefined && before.decision.kind !== "Promote"
-      ? before.decision.revision
-      : undefined;
-  for (const effect of effects) {
-    if (effect.kind === "Route") {
-      // The candidate never gains after it was decided that it goes.
-      expect(effect.to).not.toBe(condemned);
-      // Nothing is given to one without pods.
-      expect(world.pods.get(effect.to)?.available ?? 0).toBeGreaterThan(0);
-    }
-    if ((effect.kind === "Scale" && effect.replicas === 0) || effect.kind === "DeleteRevision") {
-      // Nobody is taken down who decides on anything.
-      expect([...owners.values()]).not.toContain(effect.revision);
-    }
-  }
-  // A decision is acted on from the next pass on.
-  if (before.decision === undefined && world.status.decision !== undefined) expect(effects).toEqual([]);
-  // What was decided is forgotten only when it is done, or aborted.
-  if (before.decision !== undefined && world.status.decision === undefined) {
-    expect(world.status.history?.[0]?.revision).toBe(before.decision.revision);
-  }
-  if (world.status.stable !== undefined) {
-    expect(world.status.condemned ?? []).not.toContain(world.status.candidate?.revision);
-  }
-  return effects.length;
 }
 
 it("whatever happens, nobody who decides is taken down, nothing condemned gains, and it ends", () => {

@@ -117,7 +117,8 @@ async function play(change: (draft: Draft) => void, ops: readonly Op[]): Promise
   const aborted = new Map<string, string>();
   const note = () => {
     const { lastVerb } = sim.status;
-    if (lastVerb?.verb !== "abort" || !lastVerb.result.startsWith("done")) return;
+    // "done: it goes back already" is another's doing.
+    if (lastVerb?.verb !== "abort" || lastVerb.result !== "done") return;
     const revision = sim.status.decision?.revision;
     if (revision !== undefined && !aborted.has(lastVerb.at)) aborted.set(lastVerb.at, revision);
   };

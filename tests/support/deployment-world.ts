@@ -85,6 +85,37 @@ export class World {
     this.spec = spec;
   }
 
+  /** Another world in the same state, without what has been done and told. */
+  clone(): World {
+    const { spec, status, now, generation, invalid, command, hasStream, reachable, halted, movingTo } = this;
+    const world = new World(spec);
+    Object.assign(world, {
+      status,
+      now,
+      generation,
+      invalid,
+      command,
+      hasStream,
+      reachable,
+      halted,
+      movingTo,
+    });
+    world.templates = this.templates;
+    world.measure = this.measure;
+    for (const [revision, pods] of this.pods) world.pods.set(revision, { ...pods });
+    for (const [key, owner] of this.owners) world.owners.set(key, owner);
+    for (const revision of this.dead) world.dead.add(revision);
+    for (const revision of this.incoherent) world.incoherent.add(revision);
+    world.#results = [...this.#results];
+    world.#commands = this.#commands;
+    return world;
+  }
+
+  /** Measurements that no pass has seen yet. */
+  get results(): readonly Result[] {
+    return this.#results;
+  }
+
   observe(): Observed {
     const revisions: RevisionView[] = [...this.pods].map(([revision, pods]) => ({ revision, ...pods }));
     const stream: StreamView | undefined = this.hasStream

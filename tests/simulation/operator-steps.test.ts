@@ -1,0 +1,204 @@
+import { describe, expect, it } from "vitest";
+import { analysisTemplateSpec } from "#operators/model-deployment/api/analysis.ts";
+import type { Verb } from "#operators/model-deployment/core/observed.ts";
+import { checkedPass } from "#tests/support/checked-pass.ts";
+import { type Draft, specOf, World } from "#tests/support/deployment-world.ts";
+
+// The step machine, searched breadth first: one release of two revisions, from each state everything that can happen next.
+// States that differ only in when they are, in counts of good measurements and in what was told are one. Without
+// EXPLORE=full the first states only.
+
+const LIMIT = process.env["EXPLORE"] === "full" ? 60_000 : 1_500;
+/** Of so many states one is looked at to its end. */
+const TO_THE_END = 25;
+
+const VERBS: readonly Verb[] = ["abort", "pause", "resume", "promote", "promote-full"];
+const strategies: Readonly<Record<string, (draft: Draft) => void>> = {
+  canary: (draft) => {
+    draft["strategy"] = {
+      canary: {
+        steps: [
+          { setInstruments: { symbols: ["BTCUSDT"] } },
+          { pause: { duration: "2s" } },
+          { setInstruments: { all: true } },
+        ],
+      },
+    };
+  },
+  "canary by weight": (draft) => {
+    draft["strategy"] = { canary: { steps: [{ setWeight: 50 }, { pause: { duration: "2s" } }] } };
+    delete draft["stream"];
+    delete draft["instruments"];
+  },
+  "blue/green": (draft) => {
+    draft["strategy"] = { blueGreen: { autoPromotionSeconds: 2, scaleDownDelaySeconds: 2 } };
+  },
+};
+
+function specs(change: (draft: Draft) => void) {
+  return (version: number) =>
+    specOf(`${version}.0.0`, (draft) => {
+      draft["progressDeadlineSeconds"] = 4;
+      draft["analysis"] = { templates: [{ name: "errors" }], startingStep: 0 };
+      change(draft);
+    });
+}
+
+function begun(change: (draft: Draft) => void): World {
+  const spec = specs(change);
+  const world = new World(spec(1));
+  world.hasStream = world.spec.stream !== undefined;
+  const metric = {
+    name: "errors",
+    interval: "1s",
+    threshold: { max: "0.5" },
+    provider: { prometheus: { query: "x" } },
+  };
+  world.templates.set("errors", analysisTemplateSpec.parse({ metrics: [metric] }));
+  world.begin();
+  world.update(spec(2));
+  return world;
+}
+
+const GOOD = () => ({ value: 0 });
+const BAD = () => ({ value: 1 });
+const NONE = () => ({});
+
+/** Everything that can happen to a world, each to a world of its own. */
+function* successors(from: World, spec: (version: number) => World["spec"]): Generator<[string, World]> {
+  const next = (work: (world: World) => void): World => {
+    const world = from.clone();
+    work(world);
+    checkedPass(world);
+    return world;
+  };
+  yield ["look", next(() => {})];
+  yield ["crash", next((world) => void checkedPass(world, true))];
+  yield [
+    "a second",
+    next((world) => {
+      world.now += 1_000;
+    }),
+  ];
+  for (const [name, measure] of Object.entries({ good: GOOD, bad: BAD, none: NONE })) {
+    if (from.measure === measure) continue;
+    yield [
+      name,
+      next((world) => {
+        world.measure = measure;
+      }),
+    ];
+  }
+  if (from.hasStream) {
+    yield [
+      "Kafka",
+      next((world) => {
+        world.reachable = !world.reachable;
+      }),
+    ];
+  }
+  for (const which of ["stable", "candidate"] as const) {
+    const revision = from.status[which]?.revision ?? "";
+    if (!from.pods.has(revision)) continue;
+    yield [
+      `pods of ${which}`,
+      next((world) => {
+        const pods = world.pods.get(revision);
+        if (pods !== undefined) pods.available = pods.available === 0 ? pods.replicas : 0;
+      }),
+    ];
+  }
+  if (from.generation === 2) yield ["back to 1", next((world) => world.update(spec(1)))];
+  const { candidate, pausedAt } = from.status;
+  if (candidate === undefined) return;
+  for (const verb of VERBS)
+    if ((verb === "resume") === (pausedAt !== undefined)) yield [verb, next((world) => world.tell(verb))];
+}
+
+/** What tells two worlds apart. */
+function keyOf(world: World): string {
+  const { status, now, owners, pods, reachable, measure, generation, command, movingTo, results } = world;
+  const ago = (at: string | undefined) =>
+    at === undefined ? undefined : Math.max(-9, Math.round((Date.parse(at) - now) / 1_000));
+  const { stable, candidate, decision, previousStable, history = [] } = status;
+  return JSON.stringify([
+    stable?.revision,
+    candidate?.revision,
+    decision && [decision.kind, decision.reason],
+    previousStable && ago(previousStable.scaleDownAt),
+    status.currentStepIndex,
+    ago(status.stepStartedAt),
+    ago(status.progressedAt),
+    status.pausedAt !== undefined,
+    status.condemned,
+    history.map(({ completionStatus }) => completionStatus),
+    status.conditions?.find(({ type }) => type === "Paused")?.status,
+    status.analysis?.map(({ phase, successes, inconclusive, errors, measurements }) => [
+      phase,
+      Math.min(successes, 1),
+      inconclusive,
+      errors,
+      ago(measurements.at(-1)?.at),
+    ]),
+    [...owners],
+    [...pods].map(([revision, { replicas, available }]) => [revision, replicas, available]),
+    reachable,
+    [GOOD, BAD, NONE].indexOf(measure as typeof GOOD),
+    generation,
+    command !== undefined && command.id !== status.lastVerb?.id,
+    movingTo,
+    results.map(({ value, at }) => [value, now - at]),
+  ]);
+}
+
+/** All is well and nobody asks for anything: whether it comes to its end, and is silent then. */
+function endOf(from: World): string | undefined {
+  const world = from.clone();
+  world.reachable = true;
+  world.measure = GOOD;
+  if (world.status.pausedAt !== undefined) world.tell("resume");
+  for (let second = 0; second < 30; second++) {
+    world.now += 1_000;
+    for (const pods of world.pods.values()) pods.available = pods.replicas;
+    for (let pass = 0; pass < 4; pass++) checkedPass(world);
+  }
+  const { candidate, decision, stable, message } = world.status;
+  if (candidate !== undefined || decision !== undefined) return `it does not end: ${message}`;
+  const owners = new Set(world.owners.values());
+  if (world.hasStream && (owners.size !== 1 || !owners.has(stable?.revision))) return `${[...owners]} own it`;
+  const before = JSON.stringify(world.status);
+  if (checkedPass(world) > 0 || JSON.stringify(world.status) !== before) return "it is not silent";
+  return undefined;
+}
+
+describe("every state of a release that can be reached", { timeout: 1_800_000 }, () => {
+  it.each(Object.entries(strategies))("%s", (name, change) => {
+    const first = begun(change);
+    first.measure = GOOD;
+    const seen = new Map<string, readonly string[]>([[keyOf(first), []]]);
+    let frontier: readonly (readonly [World, readonly string[]])[] = [[first, []]];
+    let looked = 0;
+    while (frontier.length > 0 && seen.size < LIMIT) {
+      const next: (readonly [World, readonly string[]])[] = [];
+      for (const [world, path] of frontier) {
+        if (seen.size >= LIMIT) break;
+        try {
+          looked += 1;
+          const bad = looked % TO_THE_END === 0 ? endOf(world) : undefined;
+          if (bad !== undefined) throw new Error(bad);
+          for (const [step, then] of successors(world, specs(change))) {
+            const key = keyOf(then);
+            if (seen.has(key)) continue;
+            seen.set(key, [...path, step]);
+            next.push([then, [...path, step]]);
+          }
+        } catch (error) {
+          throw new Error(`after ${path.join(", ")}: ${(error as Error).message}`, { cause: error });
+        }
+      }
+      frontier = next;
+    }
+    console.log(`${name}: ${seen.size} states, ${frontier.length === 0 ? "closed" : "not closed"}`);
+    expect(seen.size).toBeGreaterThan(1_000);
+  });
+});
