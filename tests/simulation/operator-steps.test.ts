@@ -3,6 +3,7 @@ import { analysisTemplateSpec } from "#operators/model-deployment/api/analysis.t
 import type { Verb } from "#operators/model-deployment/core/observed.ts";
 import { checkedPass } from "#tests/support/checked-pass.ts";
 import { type Draft, specOf, World } from "#tests/support/deployment-world.ts";
+import { shortCanary } from "#tests/support/model-deployments.ts";
 
 // The step machine, searched breadth first: one release of two revisions, from each state everything that can happen next.
 // States that differ only in when they are, in counts of good measurements and in what was told are one. Without
@@ -15,15 +16,7 @@ const TO_THE_END = 25;
 const VERBS: readonly Verb[] = ["abort", "pause", "resume", "promote", "promote-full"];
 const strategies: Readonly<Record<string, (draft: Draft) => void>> = {
   canary: (draft) => {
-    draft["strategy"] = {
-      canary: {
-        steps: [
-          { setInstruments: { symbols: ["BTCUSDT"] } },
-          { pause: { duration: "2s" } },
-          { setInstruments: { all: true } },
-        ],
-      },
-    };
+    draft["strategy"] = shortCanary("2s");
   },
   "canary by weight": (draft) => {
     draft["strategy"] = { canary: { steps: [{ setWeight: 50 }, { pause: { duration: "2s" } }] } };

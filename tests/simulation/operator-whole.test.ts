@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { VERBS, type Verb } from "#operators/model-deployment/core/observed.ts";
+import { shortCanary } from "#tests/support/model-deployments.ts";
 import type { Draft } from "#tests/support/operator-bench.ts";
 import { Simulated, simulatedSpec, type WireFault } from "#tests/support/simulated.ts";
 import { pass, standStill } from "#tests/support/virtual-time.ts";
@@ -58,15 +59,7 @@ const op: fc.Arbitrary<Op> = fc.oneof(
 
 const strategies: readonly ((draft: Draft) => void)[] = [
   (draft) => {
-    draft["strategy"] = {
-      canary: {
-        steps: [
-          { setInstruments: { symbols: ["BTCUSDT"] } },
-          { pause: { duration: "2s" } },
-          { setInstruments: { all: true } },
-        ],
-      },
-    };
+    draft["strategy"] = shortCanary("2s");
     draft["rollbackWindow"] = { revisions: 1 };
   },
   (draft) => {

@@ -15,6 +15,7 @@ import { MemoryBus } from "#runtime/bus/memory/index.ts";
 import { Crash, mortalApi, mortalBus } from "./crash.ts";
 import { Crew } from "./crew.ts";
 import type { TestCluster } from "./fresh-cluster.ts";
+import { shortCanary } from "./model-deployments.ts";
 import { type Draft, OperatorBench, type Status } from "./operator-bench.ts";
 import { waitFor } from "./wait.ts";
 
@@ -225,19 +226,10 @@ export interface Scenario {
 }
 
 const quick = (draft: Draft) => {
-  draft["strategy"] = {
-    canary: {
-      steps: [
-        { setInstruments: { symbols: ["BTCUSDT"] } },
-        { pause: { duration: "1s" } },
-        { setInstruments: { all: true } },
-      ],
-    },
-  };
+  draft["strategy"] = shortCanary("1s");
 };
 const held = (draft: Draft) => {
-  quick(draft);
-  draft["strategy"].canary.steps[1].pause.duration = "600s";
+  draft["strategy"] = shortCanary("600s");
 };
 const green = (draft: Draft) => {
   draft["strategy"] = { blueGreen: { autoPromotionSeconds: 1, scaleDownDelaySeconds: 1 } };

@@ -50,6 +50,16 @@ export function goodSpec(): Spec & Record<string, never> {
   }) as unknown as Spec & Record<string, never>;
 }
 
+/** BTCUSDT first, then everything. */
+export function shortCanary(pause: string): Record<string, Spec> {
+  const steps = [
+    { setInstruments: { symbols: ["BTCUSDT"] } },
+    { pause: { duration: pause } },
+    { setInstruments: { all: true } },
+  ];
+  return { canary: { steps } };
+}
+
 /** A good AnalysisTemplate's spec. */
 export function goodTemplate(): Spec {
   return {

@@ -4,6 +4,7 @@ import { DEPLOYMENTS, type Deployment } from "#operators/model-deployment/adapte
 import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import { Crash } from "#tests/support/crash.ts";
 import { Fire } from "#tests/support/fire.ts";
+import { shortCanary } from "#tests/support/model-deployments.ts";
 import type { Draft } from "#tests/support/operator-bench.ts";
 import { each, seeded } from "#tests/support/points.ts";
 
@@ -13,15 +14,7 @@ const cluster = inject("cluster");
 const full = process.env["FAULTS"] === "full";
 const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
 const steps = (draft: Draft) => {
-  draft["strategy"] = {
-    canary: {
-      steps: [
-        { setInstruments: { symbols: ["BTCUSDT"] } },
-        { pause: { duration: "1s" } },
-        { setInstruments: { all: true } },
-      ],
-    },
-  };
+  draft["strategy"] = shortCanary("1s");
 };
 
 async function begun(): Promise<{ fire: Fire; crash: Crash; spec: (version: string) => Draft }> {
