@@ -121,7 +121,8 @@ export function apiSuite(subject: () => Subject): void {
     const ownerReferences = [{ apiVersion: "v1", kind: "ConfigMap", name: "owner", uid }];
     await at().create(MAPS, map("owned", {}, { ownerReferences }));
     await at().delete(MAPS, subject().namespace, "owner");
-    await waitFor("it to go", async () => (await kind(get("owned"))) === "NotFound");
+    // A cluster that has just begun collects nothing for a while.
+    await waitFor("it to go", async () => (await kind(get("owned"))) === "NotFound", 55_000);
   });
 
   it("lists in pages, by label, all of one moment", async () => {

@@ -112,7 +112,7 @@ describe("a release without a stream", { timeout: 120_000 }, () => {
         answer.end(
           JSON.stringify({
             status: "success",
-            data: { resultType: "vector", result: [{ value: [1, "0"] }] },
+            data: { resultType: "vector", result: [{ value: [Date.now() / 1_000, "0"] }] },
           }),
         );
     });

@@ -68,16 +68,20 @@ describe("changes in mid-release", { timeout: 900_000 }, () => {
     const { api, namespace, name } = fire.bench;
     let others = 0;
     const note = (at: string) => ({ metadata: { annotations: { "example.com/seen": at } } });
-    const writer = setInterval(() => {
+    const write = async () => {
       const at = String(++others);
-      void api.merge(MODEL_DEPLOYMENTS, namespace, name, note(at)).catch(() => {});
-      void api
-        .listAll<Deployment>(DEPLOYMENTS, { namespace })
-        .then((deployments) =>
-          deployments.map(({ metadata }) =>
-            api.merge(DEPLOYMENTS, namespace, metadata.name, note(at)).catch(() => {}),
-          ),
-        );
+      const deployments = await api.listAll<Deployment>(DEPLOYMENTS, { namespace });
+      await api.merge(MODEL_DEPLOYMENTS, namespace, name, note(at));
+      for (const { metadata } of deployments)
+        await api.merge(DEPLOYMENTS, namespace, metadata.name, note(at));
+    };
+    const open = new Set<Promise<void>>();
+    const writer = setInterval(() => {
+      // A server that is behind gets no more than it can take.
+      if (open.size >= 4) return;
+      const one = write().catch(() => {});
+      open.add(one);
+      void one.then(() => open.delete(one));
     }, 50);
     const before = crash.writes.length;
     await fire.bench.update(spec("2.0.0"));
@@ -85,7 +89,7 @@ describe("changes in mid-release", { timeout: 900_000 }, () => {
     await sleep(5_000);
     const written = crash.writes.length - before;
     clearInterval(writer);
-    expect(others).toBeGreaterThan(80);
+    expect(others).toBeGreaterThan(60);
     // As many as without them, which are some 25.
     expect(written).toBeLessThan(40);
     await fire.bench.verify();
