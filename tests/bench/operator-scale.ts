@@ -8,6 +8,7 @@ import type { ModelDeploymentStatus } from "#operators/model-deployment/api/stat
 import { type TestCluster, withCluster } from "#tests/support/fresh-cluster.ts";
 import { runInNameOnly } from "#tests/support/kwok.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";
+import { each as forEach } from "#tests/support/points.ts";
 import { freePort, Subject } from "#tests/support/processes.ts";
 import { machine, percentile, show, spread, table } from "./table.ts";
 
@@ -95,13 +96,7 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
     });
   const names = Array.from({ length: size }, (_, i) => `many-${i}`);
   /** Some at a time, as people and Argo CD would: not more connections than that. */
-  const each = async (work: (name: string) => Promise<unknown>) => {
-    const left = [...names];
-    const one = async () => {
-      for (let name = left.shift(); name !== undefined; name = left.shift()) await work(name);
-    };
-    await Promise.all(Array.from({ length: 50 }, one));
-  };
+  const each = (work: (name: string) => Promise<void>) => forEach(names, 50, work);
   const all = async (generation: number) => {
     const deadline = Date.now() + 60_000 + size * 1_000;
     for (;;) {
@@ -154,7 +149,9 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
   try {
     await reflector.start();
     operator.start();
-    await each((name) => bench.create(spec("1.0.0"), name));
+    await each(async (name) => {
+      await bench.create(spec("1.0.0"), name);
+    });
     await all(1);
     progress(`${size} objects are there`);
     const runs = { first: [] as number[], wall: [] as number[], cpu: [] as number[], writes: [] as number[] };

@@ -1,7 +1,8 @@
 import { expect, inject, it } from "vitest";
+import { seededRandom } from "#runtime/market/random.ts";
 import { Crash, type CrashPoint } from "#tests/support/crash.ts";
 import { expectSame, type Outcome, play, SCENARIOS, type Scenario } from "#tests/support/fire.ts";
-import { each, seeded, some } from "#tests/support/points.ts";
+import { each, some } from "#tests/support/points.ts";
 
 // The operator is killed before and after each of its writes, to the API server and to the ledger; another one takes over.
 // It all ends as if nothing had happened: FAULTS=full every point, otherwise some of them, by a seed;
@@ -29,7 +30,7 @@ it("killed at any of its writes, it all ends as if nothing had happened", {
       for (const when of ["before", "after"] as const)
         points.push({ scenario, write: i + 1, when, what, without });
   });
-  const chosen = process.env["FAULTS"] === "full" ? points : some(points, SHORT, seeded(seed));
+  const chosen = process.env["FAULTS"] === "full" ? points : some(points, SHORT, seededRandom(seed));
   console.log(`seed ${seed}: ${chosen.length} of ${points.length} points`);
   const failures: string[] = [];
   let met = 0;

@@ -2,11 +2,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, inject, it } from "vitest";
 import { DEPLOYMENTS, type Deployment } from "#operators/model-deployment/adapters/deployment.ts";
 import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
+import { seededRandom } from "#runtime/market/random.ts";
 import { Crash } from "#tests/support/crash.ts";
 import { Fire } from "#tests/support/fire.ts";
 import { shortCanary } from "#tests/support/model-deployments.ts";
 import type { Draft } from "#tests/support/operator-bench.ts";
-import { each, seeded } from "#tests/support/points.ts";
+import { each } from "#tests/support/points.ts";
 
 // People and other controllers that change things while a release is on its way.
 
@@ -30,11 +31,11 @@ async function begun(): Promise<{ fire: Fire; crash: Crash; spec: (version: stri
 
 describe("changes in mid-release", { timeout: 900_000 }, () => {
   it("there and back at any moment ends as if the last one had been applied alone", async () => {
-    const random = seeded(seed);
+    const random = seededRandom(seed);
     // To B and back to A; or to B, to C and back to B.
     const runs = Array.from({ length: full ? 64 : 12 }, (_, i) => ({
       versions: i % 2 === 0 ? ["2.0.0", "1.0.0"] : ["2.0.0", "3.0.0", "2.0.0"],
-      waits: [random() * 5_000, random() * 3_000],
+      waits: [random.uniform() * 5_000, random.uniform() * 3_000],
     }));
     console.log(`seed ${seed}: ${runs.length} runs`);
     const failures: string[] = [];

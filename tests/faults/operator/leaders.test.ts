@@ -7,9 +7,10 @@ import type { KubeConfig } from "@kubernetes/client-node";
 import { afterAll, beforeAll, expect, inject, it } from "vitest";
 import type { KubeObject, Resource } from "#operators/controller-kit/api.ts";
 import type { LeaseSpec } from "#operators/controller-kit/lease.ts";
+import { seededRandom } from "#runtime/market/random.ts";
 import { applyCharts, operatorAccount } from "#tests/support/operator-account.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";
-import { each, seeded } from "#tests/support/points.ts";
+import { each } from "#tests/support/points.ts";
 import { freePort, Subject } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
@@ -199,7 +200,7 @@ const accepted = (answers: readonly number[]) => answers.filter((status) => stat
 it.concurrent("argo-rollouts #2117: of two leaders the frozen one writes nothing any more", {
   timeout: 900_000,
 }, async () => {
-  const random = seeded(seed);
+  const random = seededRandom(seed);
   const found: string[] = [];
   let refused = 0;
   await each(
@@ -209,7 +210,7 @@ it.concurrent("argo-rollouts #2117: of two leaders the frozen one writes nothing
       const pair = await new Pair().open(`-${i}`, true);
       try {
         for (let round = 0; round < ROUNDS; round++) {
-          const nth = 1 + Math.floor(random() * 5);
+          const nth = 1 + Math.floor(random.uniform() * 5);
           const answers = await pair.round(nth);
           refused += answers.length - accepted(answers).length;
           if (accepted(answers).length > 0) found.push(`pair ${i}, round ${round}, write ${nth}: ${answers}`);

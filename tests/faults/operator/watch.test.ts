@@ -1,8 +1,9 @@
 import { expect, inject, it } from "vitest";
+import { seededRandom } from "#runtime/market/random.ts";
 import { Crash } from "#tests/support/crash.ts";
 import { expectSame, play, SCENARIOS } from "#tests/support/fire.ts";
 import { FlakyApi, WATCH_FAULTS } from "#tests/support/flaky.ts";
-import { each, seeded, some } from "#tests/support/points.ts";
+import { each, some } from "#tests/support/points.ts";
 
 // Watches that fail at any event of a canary: it ends as if they had not. FAULTS=full: each fault at each event.
 
@@ -29,7 +30,7 @@ it("argo-rollouts #3316, copies that fall behind do not stay so: watches that fa
   const points = Array.from({ length: without.events }, (_, i) =>
     WATCH_FAULTS.map((fault) => ({ event: i + 1, fault })),
   ).flat();
-  const chosen = process.env["FAULTS"] === "full" ? points : some(points, SHORT, seeded(seed));
+  const chosen = process.env["FAULTS"] === "full" ? points : some(points, SHORT, seededRandom(seed));
   console.log(`seed ${seed}: ${chosen.length} of ${points.length} faults`);
   const failures: string[] = [];
   await each(chosen, AT_ONCE, async (point, done) => {
