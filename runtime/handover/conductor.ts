@@ -7,8 +7,8 @@ import { conduct, DEADLINES, type Deadlines, type Debtor, planMove } from "./con
 import { HandoverError } from "./errors.ts";
 import { LedgerFollower, ledgerRecord } from "./ledger.ts";
 import { readLedger } from "./partition.ts";
-import { endsAt } from "./repair.ts";
-import { forcedRelease, type LedgerState, type Place, partitionState, refusal } from "./rules.ts";
+import { forcedEnd } from "./repair.ts";
+import { type LedgerState, type Place, partitionState, refusal } from "./rules.ts";
 import { leftoversOf, standingOf, transactionalId } from "./standing.ts";
 
 /** Points of the protocol at which a test may stop a conductor. */
@@ -179,18 +179,18 @@ export class Conductor {
     try {
       await hook?.("fenced-owner");
       const standing = await standingOf({ bus, deployment }, revision, place, producer);
-      const ended = standing === undefined ? 0n : endsAt(standing.mark, standing.position, standing.done);
       // As a worker would begin: what it wrote before it was fenced may not have been read yet.
       const abort = AbortSignal.timeout(READ_MS);
       await readLedger({ deployment, revision, follower: this.#follower }, place, producer, abort);
       const state = partitionState(this.state, place);
-      const release = forcedRelease(state, revision, ended);
+      const release = forcedEnd(state, revision, standing);
       if (release !== undefined) {
-        const { epoch, cut } = release;
-        const record = { epoch, revision, ...place, cut: String(cut), forced: true } as const;
-        await producer.commit({
-          records: [ledgerRecord(deployment, { type: "released", at: Date.now(), ...record })],
-        });
+        const { epoch, cut, filled } = release;
+        const base = { at: Date.now(), revision, ...place };
+        const records: Ledger[] = [{ type: "released", ...base, epoch, cut: String(cut), forced: true }];
+        if (filled !== undefined)
+          records.unshift({ type: "filled", ...base, epoch: filled.epoch, next: String(filled.next) });
+        await producer.commit({ records: records.map((record) => ledgerRecord(deployment, record)) });
         await hook?.("forced");
         onEvent?.({ kind: "forced", place, revision, cut });
       }

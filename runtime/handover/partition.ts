@@ -6,7 +6,7 @@ import type { Ledger } from "#runtime/contracts/ledger.ts";
 import { type LedgerFollower, ledgerRecord } from "./ledger.ts";
 import type { handoverMetrics } from "./metrics.ts";
 import { type Action, type Destinations, type Outcome, outcomeRecord } from "./outcome.ts";
-import { type Done, encodeMark, isDone, type Mark, resumeAt } from "./repair.ts";
+import { type Done, encodeMark, isDone, type Mark, repairedDuty, resumeAt } from "./repair.ts";
 import { Ring } from "./ring.ts";
 import {
   type Duty,
@@ -18,7 +18,6 @@ import {
   partitionState,
   predecessors,
   startOffset,
-  workerDuty,
 } from "./rules.ts";
 import { readShadow } from "./shadow.ts";
 import { committedBy, groupOf, leftoversOf, standingOf, transactionalId } from "./standing.ts";
@@ -192,12 +191,18 @@ export class PartitionWorker {
     if (apart) await this.#write([this.#releasedRecord({ ...release, cut: this.#position })]);
     if (release !== undefined && !apart) records.push(this.#releasedRecord(release));
     await this.#write(records, { next, mark });
-    if (this.#done.size > 0 && [...this.#done.keys()].every((offset) => offset < next)) this.#done.clear();
+    this.#forget(next);
     for (const outcome of shadow) this.#ring.push(outcome);
     metrics.ringBytes.set(this.place, this.#ring.bytes);
     metrics.transactionRecords.observe(outcomes.length);
     this.#position = next;
     await this.#shared.hook?.("committed", this.place);
+  }
+
+  /** What was done is of no use once all of it is behind, and nothing before that is to be taken or given back. */
+  #forget(next: bigint): void {
+    if (this.#done.size === 0 || this.#state().moves.some(({ to }) => to === this.#shared.revision)) return;
+    if ([...this.#done.keys()].every((offset) => offset < next)) this.#done.clear();
   }
 
   async #dischargeTakes(): Promise<void> {
@@ -212,7 +217,7 @@ export class PartitionWorker {
   async #take(duty: Duty & { kind: "take" }): Promise<void> {
     const { revision, destinations, metrics, hook, halted, fillRecords } = this.#shared;
     await hook?.("taking", this.place);
-    const { epoch, cut, fill } = duty;
+    const { epoch, cut, fill, keep } = duty;
     const outcomes = (await this.#outcomesFrom(fill)).filter(
       ({ instrument, input }) =>
         moves(this.#state(), duty.keys, instrument) && this.#done.get(input.offset)?.live !== true,
@@ -225,9 +230,10 @@ export class PartitionWorker {
       const became = action();
       const records = part.map((outcome) => outcomeRecord(outcome, became, epoch, destinations));
       const filledTo = (part.at(-1)?.input.offset ?? 0n) + 1n;
-      const step: Ledger = last
-        ? { type: "taken", ...base, cut: String(cut), next: String(this.#position) }
-        : { type: "filled", ...base, next: String(filledTo) };
+      const step: Ledger =
+        last && keep
+          ? { type: "taken", ...base, cut: String(cut), next: String(this.#position) }
+          : { type: "filled", ...base, next: String(last ? this.#position : filledTo) };
       const from = part[0]?.input.offset;
       const mark =
         from === undefined ? undefined : { from, count: part.length, kind: "live" as const, at: base.at };
@@ -239,7 +245,11 @@ export class PartitionWorker {
       if (last) break;
       await hook?.("filled", this.place);
     }
-    await this.#discharged(duty, "taken");
+    if (keep) return this.#discharged(duty, "taken");
+    await this.#shared.follower.until(() => {
+      const move = this.#state().moves.find((open) => open.epoch === epoch);
+      return move === undefined || (move.filled ?? -1n) >= this.#position;
+    }, this.#gone.signal);
   }
 
   async #outcomesFrom(fill: bigint): Promise<readonly Outcome[]> {
@@ -277,7 +287,7 @@ export class PartitionWorker {
   }
 
   #duty(position: bigint): Duty | undefined {
-    return workerDuty(this.#state(), this.#shared.revision, position);
+    return repairedDuty(this.#state(), this.#shared.revision, position, this.#done);
   }
 
   #releasedRecord({ epoch, cut }: Duty): OutRecord {

@@ -271,13 +271,14 @@ export function moves(state: PartitionState, keys: readonly string[], instrument
 export type Duty =
   /** Let go of the move's keys: from `cut` on they are the next owner's. */
   | { readonly kind: "release"; readonly epoch: number; readonly cut: bigint }
-  /** Write live decisions on `keys` for the records from `fill` up to its position, and take over. */
+  /** Write live decisions on `keys` for the records from `fill` up to its position, and take over unless not to `keep`. */
   | {
       readonly kind: "take";
       readonly epoch: number;
       readonly keys: readonly string[];
       readonly cut: bigint;
       readonly fill: bigint;
+      readonly keep: boolean;
     };
 
 /** The duty of a revision's worker that has committed everything below `position`; undefined when there is none. */
@@ -292,7 +293,7 @@ export function workerDuty(state: PartitionState, revision: string, position: bi
   const fill = first.filled ?? cut;
   // Asked back before it took over: it gives back what it has.
   if (second !== undefined) return { kind: "release", epoch: second.epoch, cut: fill };
-  return { kind: "take", epoch: first.epoch, keys: first.keys, cut, fill };
+  return { kind: "take", epoch: first.epoch, keys: first.keys, cut, fill, keep: true };
 }
 
 /**

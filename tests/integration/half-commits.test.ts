@@ -46,6 +46,13 @@ async function worker(revision: string) {
   return made;
 }
 
+async function conduct(releaseMs = 30_000): Promise<Conductor> {
+  const conductor = new Conductor({ bus, deployment: name, deadlines: { releaseMs, takeMs: 30_000 } });
+  opened.push({ stop: () => conductor.close() });
+  await conductor.start();
+  return conductor;
+}
+
 async function send(count: number): Promise<void> {
   const producer = await bus.producer();
   for (let i = 0; i < count; i++, sent++) {
@@ -71,7 +78,7 @@ async function tenDone(): Promise<void> {
 }
 
 /** What a worker would write about input offsets. */
-const outcomesOf = (offsets: readonly number[], revision = "a"): OutRecord[] =>
+const outcomesOf = (offsets: readonly number[], revision = "a", epoch = EPOCH): OutRecord[] =>
   offsets.map((offset) => {
     const instrument = INSTRUMENTS[offset % INSTRUMENTS.length] as string;
     const headers = {
@@ -90,22 +97,22 @@ const outcomesOf = (offsets: readonly number[], revision = "a"): OutRecord[] =>
     return outcomeRecord(
       { input, instrument, kind: "decision", key: instrument, value, headers },
       "live",
-      EPOCH,
+      epoch,
       to,
     );
   });
 
-/** Commits under the id of revision a's worker. */
-async function commitAs(records: readonly OutRecord[], position?: number): Promise<void> {
+/** Commits under the id of a revision's worker. */
+async function commitAs(records: readonly OutRecord[], position?: number, revision = "a"): Promise<void> {
   const place = { topic, partition: 0 };
-  const producer = await bus.transactionalProducer(transactionalId(name, "a", place), {
-    leftovers: await leftoversOf(bus, name, "a", place),
+  const producer = await bus.transactionalProducer(transactionalId(name, revision, place), {
+    leftovers: await leftoversOf(bus, name, revision, place),
   });
   const metadata = encodeMark({ from: 10n, count: 10, kind: "batch", at: Date.now() });
   const positions = [{ ...place, offset: BigInt(position ?? 0) }];
   await producer.commit({
     records,
-    ...(position === undefined ? {} : { offsets: { group: groupOf(name, "a"), positions, metadata } }),
+    ...(position === undefined ? {} : { offsets: { group: groupOf(name, revision), positions, metadata } }),
   });
   await producer.close();
 }
@@ -144,13 +151,7 @@ describe("half of a commit", { timeout: 60_000 }, () => {
       await worker("b");
       await allCommitted("b");
       await commitAs(outcomesOf(offsets), position);
-      const conductor = new Conductor({
-        bus,
-        deployment: name,
-        deadlines: { releaseMs: 300, takeMs: 30_000 },
-      });
-      opened.push({ stop: () => conductor.close() });
-      await conductor.start();
+      const conductor = await conduct(300);
       await conductor.move(["*"], "b", await placesOf(bus, topic));
       await send(5);
       await allCommitted("b");
@@ -160,6 +161,60 @@ describe("half of a commit", { timeout: 60_000 }, () => {
       expect(await verdict()).toMatchObject({ inputs: 25, live: 25, forced: 1 });
       expect(conductor.state.partitions.get(`${topic}/0`)?.holdings.get("*")).toMatchObject({
         revision: "b",
+        from: BigInt(cut),
+      });
+    },
+  );
+
+  it.each([
+    ["the outcomes without the position", range(10, 20), undefined],
+    ["some of the outcomes without the position", [10, 12, 14, 16, 18], undefined],
+    ["the position and some of the outcomes", [11, 15, 19], 20],
+  ] as const)(
+    "of a worker that is to let go as soon as it is back, %s: it lets go behind what it has decided",
+    async (_, offsets, position) => {
+      await tenDone();
+      await worker("b");
+      await allCommitted("b");
+      await commitAs(outcomesOf(offsets), position);
+      const conductor = await conduct();
+      const moved = conductor.move(["*"], "b", await placesOf(bus, topic));
+      await waitFor("the request", async () => conductor.state.requests.size > 0);
+      await worker("a");
+      await moved;
+      await send(5);
+      await Promise.all([allCommitted("a"), allCommitted("b")]);
+      expect(await verdict()).toMatchObject({ inputs: 25, live: 25, forced: 0 });
+    },
+  );
+
+  it.each([
+    ["that is back", true, 20],
+    ["that is dead for good", false, 15],
+  ] as const)(
+    "of a take-over that is asked back from a worker %s: what it made live stays its own",
+    async (_, back, cut) => {
+      await tenDone();
+      const b = await worker("b");
+      await allCommitted("b");
+      await b.stop();
+      const conductor = await conduct();
+      const partitions = await placesOf(bus, topic);
+      await conductor.request({ epoch: 2, instruments: ["*"], from: "a", to: "b", partitions });
+      await worker("a");
+      const move = () => conductor.state.partitions.get(`${topic}/0`)?.moves[0];
+      await waitFor("a to let go", async () => move()?.cut === 10n);
+      await commitAs(outcomesOf(range(10, 15), "b", 2), undefined, "b");
+      await conductor.close();
+      const after = await conduct(back ? 30_000 : 300);
+      await after.request({ epoch: 3, instruments: ["*"], from: "b", to: "a", partitions });
+      if (back) await worker("b");
+      await after.settle();
+      await send(5);
+      await allCommitted("a");
+      expect(await verdict()).toMatchObject({ inputs: 25, live: 25, forced: back ? 0 : 1 });
+      expect(after.state.partitions.get(`${topic}/0`)?.holdings.get("*")).toMatchObject({
+        revision: "a",
         from: BigInt(cut),
       });
     },

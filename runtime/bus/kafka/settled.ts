@@ -84,12 +84,7 @@ async function readOne(
         else waiting.push(record);
       }
     }
-    const last = messages.at(-1);
-    // Compaction may have left nothing up to the end.
-    if (last === undefined) return;
-    const next = BigInt(last.offset) + 1n;
-    if (next <= offset) return;
-    offset = next;
+    offset = BigInt(messages.at(-1)?.offset ?? to) + 1n;
   }
 }
 
@@ -109,7 +104,11 @@ async function fetched(
         maxBytes: MAX_BYTES,
         topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes: MAX_BYTES }] }],
       });
-      return responses[0]?.partitions[0]?.messages ?? [];
+      const messages = responses[0]?.partitions[0]?.messages ?? [];
+      // There is something up to the end that was asked for: a broker that has just begun may not know that yet.
+      if (BigInt(messages.at(-1)?.offset ?? -1) < offset)
+        throw new Error(`nothing at ${topic}/${partition}@${offset}`);
+      return messages;
     } catch (error) {
       // A leader that has moved, or is about to be elected.
       if (attempt >= ATTEMPTS) throw error;
