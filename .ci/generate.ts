@@ -1,6 +1,6 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { renderManifests } from "#charts/render.ts";
+import { leftOver, renderManifests } from "#charts/render.ts";
 import { CONTRACTS } from "#runtime/contracts/all.ts";
 import { jsonSchema } from "#runtime/contracts/contract.ts";
 import { referencePages } from "./reference.ts";
@@ -35,6 +35,10 @@ for (const [path, text] of generated()) {
   if (check) continue;
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, text);
+}
+for (const path of leftOver()) {
+  stale.push(path);
+  if (!check) rmSync(join(root, path));
 }
 if (check && stale.length > 0) {
   console.error(`out of date: ${stale.join(", ")}; run: npm run generate`);

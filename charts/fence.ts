@@ -1,4 +1,6 @@
 import { ApiObject, type Chart } from "cdk8s";
+import { labelsOf } from "./labels.ts";
+import { inWave } from "./waves.ts";
 
 // An operator that was frozen while another took over writes once more when it wakes up: it knows no better. What an
 // operator writes carries its epoch, and the API server compares that with the lease that operators lead by.
@@ -8,7 +10,8 @@ const EPOCH = "baton.dev/epoch";
 
 /** A policy of the API server, without a webhook: only the epoch that leads may write. */
 export function addOperatorFence(scope: Chart, namespace: string): void {
-  const labels = { "app.kubernetes.io/name": "operator", "app.kubernetes.io/part-of": "baton" };
+  const labels = labelsOf("operator");
+  const annotations = inWave("operator");
   const rule = (apiGroups: string[], apiVersions: string[], resources: string[], operations: string[]) => ({
     apiGroups,
     apiVersions,
@@ -18,7 +21,7 @@ export function addOperatorFence(scope: Chart, namespace: string): void {
   new ApiObject(scope, "fence", {
     apiVersion: "admissionregistration.k8s.io/v1",
     kind: "ValidatingAdmissionPolicy",
-    metadata: { name: NAME, labels },
+    metadata: { name: NAME, labels, annotations },
     spec: {
       failurePolicy: "Fail",
       paramKind: { apiVersion: "coordination.k8s.io/v1", kind: "Lease" },
@@ -54,7 +57,7 @@ export function addOperatorFence(scope: Chart, namespace: string): void {
   new ApiObject(scope, "fence-binding", {
     apiVersion: "admissionregistration.k8s.io/v1",
     kind: "ValidatingAdmissionPolicyBinding",
-    metadata: { name: NAME, labels },
+    metadata: { name: NAME, labels, annotations },
     spec: {
       policyName: NAME,
       paramRef: { name: "baton-operator", namespace, parameterNotFoundAction: "Deny" },

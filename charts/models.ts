@@ -1,7 +1,10 @@
 import { ApiObject, type Chart } from "cdk8s";
 import { GROUP, VERSION } from "#operators/model-deployment/api/crd.ts";
 import { INSTRUMENTS } from "#runtime/market/instruments.ts";
-import type { Values } from "./values.ts";
+import { PART_OF } from "./labels.ts";
+import { ENDPOINTS } from "./platform.ts";
+import { imageOf, type Values } from "./values.ts";
+import { inWave } from "./waves.ts";
 
 // What a team writes itself: which model decides on which instruments, how a new one comes in, what counts as harm.
 
@@ -74,7 +77,7 @@ export function addInstruments(scope: Chart): void {
 
 /** The signal model: BTCUSDT first, then by volume from low to all. */
 export function addSignalModel(scope: Chart, values: Values): void {
-  const { signalModel, images, endpointsConfigMap, logLevel, marketData, analysis } = values;
+  const { signalModel, logLevel, marketData, analysis } = values;
   const { deployment, model, replicas, stepPause } = signalModel;
   const pause = { pause: { duration: stepPause } };
   add(scope, "ModelDeployment", deployment, {
@@ -92,12 +95,12 @@ export function addSignalModel(scope: Chart, values: Values): void {
         containers: [
           {
             name: "main",
-            image: images.signalModel,
+            image: imageOf(values, "signal-model"),
             env: [
               { name: "HTTP_HOST", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
               { name: "LOG_LEVEL", value: logLevel },
             ],
-            envFrom: [{ configMapRef: { name: endpointsConfigMap } }],
+            envFrom: [{ configMapRef: { name: ENDPOINTS } }],
             ports: [{ name: "http", containerPort: 8080 }],
             startupProbe: {
               httpGet: { path: "/readyz", port: "http" },
@@ -146,7 +149,11 @@ function add(scope: Chart, kind: string, name: string, spec: object): void {
   new ApiObject(scope, `${kind}-${name}`, {
     apiVersion: `${GROUP}/${VERSION}`,
     kind,
-    metadata: { name, labels: { "app.kubernetes.io/part-of": "baton" } },
+    metadata: {
+      name,
+      labels: { [PART_OF]: "baton" },
+      annotations: inWave(kind === "ModelDeployment" ? "models" : "model-inputs"),
+    },
     spec,
   });
 }

@@ -1,99 +1,76 @@
 import { describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
-import { renderManifests } from "./render.ts";
-import { valuesSchema } from "./values.ts";
+import { environments, renderManifests } from "./render.ts";
+import { type Values, valuesSchema } from "./values.ts";
 
 interface Rendered {
   readonly kind: string;
   readonly metadata: { readonly name: string; readonly namespace?: string };
-  readonly automountServiceAccountToken?: boolean;
-  readonly rules?: readonly {
-    readonly apiGroups: readonly string[];
-    readonly resources: readonly string[];
-    readonly verbs: readonly string[];
-  }[];
   readonly spec: {
-    readonly replicas: number;
-    readonly strategy: { readonly type: string };
-    readonly selector: { readonly matchLabels: Record<string, string> };
-    readonly template: {
-      readonly metadata: {
-        readonly labels: Record<string, string>;
-        readonly annotations: Record<string, string>;
-      };
-      readonly spec: {
-        readonly automountServiceAccountToken: boolean;
-        readonly serviceAccountName: string;
-        readonly containers: readonly Record<string, Record<string, Record<string, unknown>>>[];
-      };
-    };
+    readonly replicas?: number;
+    readonly strategy?: { readonly type: string };
+    readonly egress?: readonly {
+      readonly to: readonly object[];
+      readonly ports: readonly { readonly port: number }[];
+    }[];
+    readonly ingress?: readonly object[];
   };
 }
 
 const files = renderManifests();
-const objects = [...files.values()].flatMap((text) =>
-  parseAllDocuments(text).map((entry) => entry.toJS() as Rendered),
-);
-const deployments = objects.filter((object) => object.kind === "Deployment");
+const objectsOf = (environment: string) =>
+  [...files]
+    .filter(([path]) => path.startsWith(`clusters/${environment}/`))
+    .flatMap(([, text]) => parseAllDocuments(text).map((entry) => entry.toJS() as Rendered));
+const names = (environment: string, kind: string) =>
+  objectsOf(environment)
+    .filter((object) => object.kind === kind)
+    .map(({ metadata }) => metadata.name)
+    .toSorted();
 
 describe("rendered manifests", () => {
   it("are the same every time", () => {
     expect([...renderManifests()]).toEqual([...files]);
   });
 
-  it("hold the services", () => {
-    expect(deployments.map((object) => object.metadata.name).toSorted()).toEqual([
-      "features",
-      "market-data",
-      "operator",
-    ]);
+  it("hold the services, and what a cluster does not bring itself", () => {
+    expect(names("local", "Deployment")).toEqual(["features", "market-data", "operator"]);
+    expect(names("local", "StatefulSet")).toEqual([]);
+    expect(names("kind", "StatefulSet")).toEqual(["alertmanager", "kafka", "prometheus", "redis"]);
+    expect(names("prod", "StatefulSet")).toEqual(["alertmanager", "prometheus"]);
+    expect(names("prod", "Kafka")).toEqual(["kafka"]);
   });
 
-  it("are all in a namespace, but for what has none", () => {
-    const whole = /^(CustomResourceDefinition|Cluster|Validating)/;
-    for (const object of objects.filter(({ kind }) => !whole.test(kind)))
-      expect([object.metadata.name, object.metadata.namespace]).toEqual([object.metadata.name, "baton"]);
-  });
-
-  it.each(deployments.map((object) => [object.metadata.name, object] as const))(
-    "%s runs without rights that it does not need, with limits and probes",
-    (name, { spec }) => {
-      const pod = spec.template.spec;
-      expect(pod.automountServiceAccountToken).toBe(name === "operator");
-      expect(pod.serviceAccountName).toBe(name);
-      for (const container of pod.containers) {
-        expect(container["securityContext"]).toMatchObject({
-          runAsNonRoot: true,
-          readOnlyRootFilesystem: true,
-          allowPrivilegeEscalation: false,
-          privileged: false,
-          capabilities: { drop: ["ALL"] },
-          seccompProfile: { type: "RuntimeDefault" },
-        });
-        for (const probe of ["startupProbe", "readinessProbe", "livenessProbe"])
-          expect(container[probe]).toBeDefined();
-        for (const kind of ["limits", "requests"]) {
-          expect(Object.keys(container["resources"]?.[kind] ?? {}).toSorted()).toEqual(["cpu", "memory"]);
-        }
-      }
-      expect(spec.selector.matchLabels).toEqual({ "app.kubernetes.io/name": name });
-      expect(spec.template.metadata.labels).toMatchObject(spec.selector.matchLabels);
-      expect(spec.template.metadata.annotations["prometheus.io/scrape"]).toBe("true");
-    },
-  );
-
-  it("give rights by name only, and none on Secrets", () => {
-    const rules = objects.flatMap(({ kind, rules = [] }) => (kind.endsWith("Role") ? rules : []));
-    expect(rules.length).toBeGreaterThan(5);
-    for (const { apiGroups, resources, verbs } of rules) {
-      const words = [...apiGroups, ...resources, ...verbs];
-      expect(words.filter((word) => word.includes("*") || word.startsWith("secrets"))).toEqual([]);
-    }
+  it("say where everything is, unless the cluster does", () => {
+    expect(names("local", "ConfigMap")).toEqual([]);
+    expect(files.get("clusters/kind/manifests/limits.yaml")).toContain(
+      "KAFKA_BROKERS: kafka-0.kafka.baton-platform.svc:9092",
+    );
+    expect(files.get("clusters/prod/manifests/limits.yaml")).toContain(
+      "REDIS_URL: redis://redis.prod.internal:6379",
+    );
   });
 
   it("never run two sources of market data, not even during a roll-out", () => {
-    const source = deployments.find((object) => object.metadata.name === "market-data");
+    const source = objectsOf("prod").find(
+      ({ kind, metadata }) => kind === "Deployment" && metadata.name === "market-data",
+    );
     expect(source?.spec).toMatchObject({ replicas: 1, strategy: { type: "Recreate" } });
+  });
+
+  it("allow each flow where it leaves and where it arrives, and none that is not declared", () => {
+    const policy = (name: string) =>
+      objectsOf("kind").find(({ kind, metadata }) => kind === "NetworkPolicy" && metadata.name === name)
+        ?.spec;
+    const ports = (name: string) =>
+      policy(name)?.egress?.flatMap((rule) => rule.ports.map(({ port }) => port));
+    expect(ports("market-data")).toEqual([9092]);
+    expect(ports("features")).toEqual([9092, 6379]);
+    expect(ports("models")).toEqual([9092, 6379]);
+    expect(ports("operator")).toEqual([9092, 443, 6443, 9090]);
+    expect(policy("redis")?.egress).toBeUndefined();
+    expect(policy("redis")?.ingress).toHaveLength(2);
+    expect(policy("deny-all")).toEqual({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
   });
 });
 
@@ -102,10 +79,31 @@ describe("cluster.yaml", () => {
     const result = valuesSchema.safeParse({
       namespace: "x",
       marketdata: {},
+      images: { from: "baton", tag: "x" },
       signalModel: { model: { digest: "latest" } },
     });
     const paths = result.error?.issues.map((issue) => issue.path.join("."));
-    expect(paths).toEqual(expect.arrayContaining(["images", "signalModel.model.digest"]));
+    expect(paths).toEqual(expect.arrayContaining(["kafka", "signalModel.model.digest"]));
     expect(result.error?.issues.some((issue) => issue.code === "unrecognized_keys")).toBe(true);
+  });
+
+  it("names the image that has no digest, and a limit below what is requested", () => {
+    const dev = environments().get("dev") as Values;
+    const { redis: _, ...digests } = dev.images.digests ?? {};
+    const memoryMebibytes = { request: 512, limit: 256 };
+    const result = valuesSchema.safeParse({ ...dev, images: { from: "x", digests } });
+    expect(result.error?.issues).toMatchObject([
+      { path: ["images", "digests", "redis"], message: "is missing" },
+    ]);
+    const operator = { ...dev.operator, resources: { ...dev.operator.resources, memoryMebibytes } };
+    expect(valuesSchema.safeParse({ ...dev, operator }).error?.issues).toMatchObject([
+      { path: ["operator", "resources", "memoryMebibytes"], message: "more is requested than the limit is" },
+    ]);
+  });
+
+  it("is for a cluster that brings Kafka, Redis and Prometheus, or none of them", () => {
+    const local = environments().get("local") as Values;
+    const result = valuesSchema.safeParse({ ...local, redis: { provide: "managed", url: "redis://x:1" } });
+    expect(result.error?.issues[0]?.message).toContain("all of Kafka, Redis and Prometheus, or none");
   });
 });

@@ -1,55 +1,80 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { App, Chart, Yaml } from "cdk8s";
 import { ConfigMap } from "cdk8s-plus-28";
 import { parse } from "yaml";
 import { definition, KINDS } from "#operators/model-deployment/api/crd.ts";
 import { addOperatorFence } from "./fence.ts";
+import { addKafka } from "./kafka.ts";
 import { addAnalysisTemplates, addInstruments, addSignalModel } from "./models.ts";
+import { addNetworkPolicies } from "./network.ts";
+import { addEndpoints, addNamespaces, addQuota, ENDPOINTS } from "./platform.ts";
+import { CLUSTER_SCOPED } from "./policies.ts";
+import { addPrometheus } from "./prometheus.ts";
+import { addRedis } from "./redis.ts";
 import { addOperatorRights } from "./rights.ts";
 import { addService } from "./service.ts";
-import { type Values, valuesSchema } from "./values.ts";
+import { imageOf, type Values, valuesSchema } from "./values.ts";
+import { inWave } from "./waves.ts";
 
 const clusters = join(import.meta.dirname, "..", "clusters");
 
 /**
- * The manifests of one cluster, by file name. What is under `models/` is of our own kinds: it is applied when the
+ * The manifests of one environment, by file name. What is under `models/` is of our own kinds: it is applied when the
  * definitions of those are there.
  */
 export function renderCluster(values: Values): Map<string, string> {
   const app = new App();
   const files = new Map<string, string>();
-  const { images, logLevel, marketData, signalModel } = values;
+  const { namespace, platformNamespace, logLevel, marketData } = values;
 
-  const chart = (name: string, build: (chart: Chart) => void) => {
+  const chart = (name: string, build: (chart: Chart) => void, inside = namespace) => {
     const scope = new Chart(app, name.replace("/", "-"), {
-      namespace: values.namespace,
+      namespace: inside,
       disableResourceNameHashes: true,
     });
     build(scope);
-    files.set(`${name}.yaml`, Yaml.stringify(...(scope.toJson() as unknown[])));
+    const objects = (scope.toJson() as Rendered[]).map(withoutNamespace);
+    if (objects.length > 0) files.set(`${name}.yaml`, Yaml.stringify(...objects));
   };
   const common = (scope: Chart) => ({
     logLevel,
-    endpoints: ConfigMap.fromConfigMapName(scope, "endpoints", values.endpointsConfigMap),
+    endpoints: ConfigMap.fromConfigMapName(scope, "endpoints", ENDPOINTS),
+    wave: "services" as const,
   });
-  const small = {
-    cpuMillis: { request: 100, limit: 1000 },
-    memoryMebibytes: { request: 128, limit: 384 },
-  };
+  const ownsPlatform = values.kafka.provide !== "cluster";
 
+  chart("namespaces", (scope) =>
+    addNamespaces(scope, ownsPlatform ? [namespace, platformNamespace] : [namespace]),
+  );
+  chart("limits", (scope) => {
+    addEndpoints(scope, values);
+    addQuota(scope, values);
+  });
+  chart("network", (scope) => addNetworkPolicies(scope, values, namespace));
+  if (ownsPlatform) {
+    chart(
+      "platform-network",
+      (scope) => addNetworkPolicies(scope, values, platformNamespace),
+      platformNamespace,
+    );
+  }
+  chart("kafka", (scope) => addKafka(scope, values), platformNamespace);
+  chart("redis", (scope) => addRedis(scope, values), platformNamespace);
+  chart("prometheus", (scope) => addPrometheus(scope, values), platformNamespace);
   chart("market-data", (scope) =>
     addService(scope, {
       ...common(scope),
-      ...small,
       name: "market-data",
-      image: images.marketData,
+      image: imageOf(values, "market-data"),
+      resources: marketData.resources,
       // One source: two would send every message twice.
       replicas: 1,
       single: true,
       env: {
         TOPIC: marketData.topic,
         PARTITIONS: String(marketData.partitions),
+        REPLICAS: String(values.operator.topicReplicas),
         RATE: String(marketData.ratePerSecond),
         SEED: String(marketData.seed),
       },
@@ -58,41 +83,64 @@ export function renderCluster(values: Values): Map<string, string> {
   chart("features", (scope) =>
     addService(scope, {
       ...common(scope),
-      ...small,
       name: "features",
-      image: images.features,
-      replicas: 1,
+      image: imageOf(values, "features"),
+      resources: values.features.resources,
+      replicas: values.features.replicas,
       env: { TOPICS: marketData.topic },
     }),
   );
   chart("operator", (scope) => {
     addService(scope, {
       ...common(scope),
-      ...small,
       name: "operator",
-      image: images.operator,
+      image: imageOf(values, "operator"),
+      resources: values.operator.resources,
       replicas: values.operator.replicas,
       usesApi: true,
       env: { TOPIC_REPLICAS: String(values.operator.topicReplicas) },
+      wave: "operator",
     });
-    addOperatorRights(scope, values.namespace);
-    addOperatorFence(scope, values.namespace);
+    addOperatorRights(scope, namespace);
+    addOperatorFence(scope, namespace);
   });
   chart("models/analysis-templates", (scope) => addAnalysisTemplates(scope, values));
   chart("models/instruments", addInstruments);
-  chart(`models/${signalModel.deployment}`, (scope) => addSignalModel(scope, values));
-  files.set("crds.yaml", Yaml.stringify(...KINDS.map(definition)));
+  chart(`models/${values.signalModel.deployment}`, (scope) => addSignalModel(scope, values));
+  files.set("crds.yaml", Yaml.stringify(...KINDS.map((kind) => protectedDefinition(definition(kind)))));
   return files;
 }
 
-/** Every cluster's manifests, by path in the repository. Throws when a `cluster.yaml` is wrong. */
-export function renderManifests(): Map<string, string> {
-  const files = new Map<string, string>();
-  for (const entry of readdirSync(clusters, { withFileTypes: true })) {
-    const file = join(clusters, entry.name, "cluster.yaml");
+interface Rendered {
+  readonly kind: string;
+  readonly metadata: { readonly namespace?: string };
+}
+
+/** A chart gives its namespace to all that is in it, also to what belongs to none. */
+function withoutNamespace(object: Rendered): object {
+  if (!CLUSTER_SCOPED.test(object.kind)) return object;
+  const { namespace: _, ...metadata } = object.metadata;
+  return { ...object, metadata };
+}
+
+/** With a definition would go every object of its kind, and with those every model. */
+function protectedDefinition(crd: object): object {
+  const { metadata } = crd as { readonly metadata: { readonly annotations?: Record<string, string> } };
+  const annotations = {
+    ...metadata.annotations,
+    ...inWave("definitions"),
+    "argocd.argoproj.io/sync-options": "Prune=false,Delete=false,ServerSideApply=true",
+  };
+  return { ...crd, metadata: { ...metadata, annotations } };
+}
+
+/** The environments that there are, by name. Throws when a `cluster.yaml` is wrong. */
+export function environments(folder = clusters): Map<string, Values> {
+  const found = new Map<string, Values>();
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
     let text: string;
     try {
-      text = readFileSync(file, "utf8");
+      text = readFileSync(join(folder, entry.name, "cluster.yaml"), "utf8");
     } catch {
       continue;
     }
@@ -101,9 +149,30 @@ export function renderManifests(): Map<string, string> {
       const problems = parsed.error.issues.map((issue) => `  ${issue.path.join(".")}: ${issue.message}`);
       throw new Error(`clusters/${entry.name}/cluster.yaml is wrong:\n${problems.join("\n")}`);
     }
-    for (const [name, content] of renderCluster(parsed.data)) {
-      files.set(`clusters/${entry.name}/manifests/${name}`, content);
-    }
+    found.set(entry.name, parsed.data);
+  }
+  return found;
+}
+
+/** Every environment's manifests, by path in the repository. */
+export function renderManifests(): Map<string, string> {
+  const files = new Map<string, string>();
+  for (const [name, values] of environments()) {
+    for (const [file, content] of renderCluster(values))
+      files.set(`clusters/${name}/manifests/${file}`, content);
   }
   return files;
+}
+
+/** Files among the manifests that no environment renders any more: Argo CD would go on applying them. */
+export function leftOver(): string[] {
+  const rendered = renderManifests();
+  return [...environments().keys()].flatMap((name) => {
+    const folder = join(clusters, name, "manifests");
+    const files = existsSync(folder) ? readdirSync(folder, { recursive: true, encoding: "utf8" }) : [];
+    return files
+      .filter((file) => file.endsWith(".yaml"))
+      .map((file) => `clusters/${name}/manifests/${file}`)
+      .filter((path) => !rendered.has(path));
+  });
 }

@@ -1,4 +1,6 @@
 import { ApiObject, type Chart } from "cdk8s";
+import { labelsOf } from "./labels.ts";
+import { inWave } from "./waves.ts";
 
 // What the operator may do, and nothing else: no wildcards, nothing on Secrets.
 
@@ -35,14 +37,15 @@ export const OWN_RULES: readonly Rule[] = [
 export function addOperatorRights(scope: Chart, namespace: string): void {
   const api = "rbac.authorization.k8s.io";
   const subjects = [{ kind: "ServiceAccount", name: "operator", namespace }];
-  const labels = { "app.kubernetes.io/name": "operator", "app.kubernetes.io/part-of": "baton" };
+  const labels = labelsOf("operator");
+  const annotations = inWave("operator");
   const add = (kind: string, id: string, body: object) => {
     const name = "baton-operator";
     const inside = kind.startsWith("Cluster") ? {} : { namespace };
     new ApiObject(scope, id, {
       apiVersion: `${api}/v1`,
       kind,
-      metadata: { name, labels, ...inside },
+      metadata: { name, labels, annotations, ...inside },
       ...body,
     });
   };

@@ -11,11 +11,17 @@ import {
   ImagePullPolicy,
   type IServiceAccount,
   LabelSelector,
+  Pods,
   Probe,
   SeccompProfileType,
   ServiceAccount,
+  Topology,
 } from "cdk8s-plus-28";
 import type { Construct } from "constructs";
+import { addBudget } from "./budget.ts";
+import { labelsOf, NAME } from "./labels.ts";
+import type { Resources } from "./values.ts";
+import { inWave, type Wave } from "./waves.ts";
 
 export interface ServiceProps {
   readonly name: string;
@@ -28,8 +34,8 @@ export interface ServiceProps {
   readonly usesApi?: boolean;
   readonly endpoints: IConfigMap;
   readonly logLevel: string;
-  readonly cpuMillis: { readonly request: number; readonly limit: number };
-  readonly memoryMebibytes: { readonly request: number; readonly limit: number };
+  readonly resources: Resources;
+  readonly wave: Wave;
 }
 
 const HTTP_PORT = 8080;
@@ -38,13 +44,15 @@ const USER = 10_001;
 
 /** A service of ours as a Deployment: probes, limits, and as few rights as a pod can have. */
 export function addService(scope: Construct, props: ServiceProps): Deployment {
-  const labels = { "app.kubernetes.io/name": props.name, "app.kubernetes.io/part-of": "baton" };
+  const labels = labelsOf(props.name);
+  const annotations = inWave(props.wave);
+  const { cpuMillis, memoryMebibytes } = props.resources;
   const account = new ServiceAccount(scope, `${props.name}-account`, {
-    metadata: { name: props.name, labels },
+    metadata: { name: props.name, labels, annotations },
     automountToken: props.usesApi ?? false,
   });
   const deployment = new Deployment(scope, props.name, {
-    metadata: { name: props.name, labels },
+    metadata: { name: props.name, labels, annotations },
     podMetadata: {
       labels,
       annotations: {
@@ -102,11 +110,12 @@ export function addService(scope: Construct, props: ServiceProps): Deployment {
           timeoutSeconds: Duration.seconds(3),
         }),
         resources: {
-          cpu: { request: Cpu.millis(props.cpuMillis.request), limit: Cpu.millis(props.cpuMillis.limit) },
+          cpu: { request: Cpu.millis(cpuMillis.request), limit: Cpu.millis(cpuMillis.limit) },
           memory: {
-            request: Size.mebibytes(props.memoryMebibytes.request),
-            limit: Size.mebibytes(props.memoryMebibytes.limit),
+            request: Size.mebibytes(memoryMebibytes.request),
+            limit: Size.mebibytes(memoryMebibytes.limit),
           },
+          ephemeralStorage: { request: Size.gibibytes(1), limit: Size.gibibytes(1) },
         },
         securityContext: {
           ensureNonRoot: true,
@@ -121,7 +130,12 @@ export function addService(scope: Construct, props: ServiceProps): Deployment {
       },
     ],
   });
+  if (props.replicas > 1) {
+    const pods = Pods.select(scope, `${props.name}-pods`, { labels: { [NAME]: props.name } });
+    deployment.scheduling.separate(pods, { topology: Topology.HOSTNAME, weight: 100 });
+    addBudget(scope, props.name, annotations);
+  }
   // Not the library's own label: it would change with the name of a construct, and a selector cannot change.
-  deployment.select(LabelSelector.of({ labels: { "app.kubernetes.io/name": props.name } }));
+  deployment.select(LabelSelector.of({ labels: { [NAME]: props.name } }));
   return deployment;
 }

@@ -1,44 +1,196 @@
 import * as z from "zod";
 
-const replicas = z.int().min(0).max(100);
+// What a `cluster.yaml` holds: everything that differs between environments.
 
-/** What a `cluster.yaml` holds: everything that differs between clusters. */
-export const valuesSchema = z.strictObject({
-  namespace: z.string().regex(/^[a-z0-9-]{1,63}$/),
-  images: z.strictObject({
-    marketData: z.string(),
-    features: z.string(),
-    signalModel: z.string(),
-    operator: z.string(),
-  }),
-  endpointsConfigMap: z.string().describe("ConfigMap with KAFKA_BROKERS, REDIS_URL and PROMETHEUS_URL"),
-  logLevel: z.enum(["trace", "debug", "info", "warn", "error"]),
-  marketData: z.strictObject({
-    topic: z.string(),
-    partitions: z.int().min(1).max(1000),
-    ratePerSecond: z.number().min(0),
-    seed: z.int().min(0),
-  }),
-  operator: z.strictObject({ replicas, topicReplicas: z.int().min(1).max(7) }),
-  analysis: z
+const replicas = z.int().min(0).max(100);
+const name = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "not a DNS label");
+export const digestSchema = z
+  .string()
+  .regex(/^sha256:[0-9a-f]{64}$/, "not sha256: and 64 hexadecimal digits");
+
+const range = (least: number, most: number) =>
+  z
+    .strictObject({ request: z.int().min(least).max(most), limit: z.int().min(least).max(most) })
+    .refine(({ request, limit }) => request <= limit, "more is requested than the limit is");
+
+const resourcesSchema = z
+  .strictObject({
+    cpuMillis: range(10, 64_000),
+    memoryMebibytes: range(32, 262_144),
+  })
+  .describe("what each pod asks for, and may take");
+
+const SMALL = {
+  cpuMillis: { request: 100, limit: 1000 },
+  memoryMebibytes: { request: 128, limit: 384 },
+};
+
+const SERVICE_IMAGES = ["market-data", "features", "signal-model", "operator"] as const;
+const PLATFORM_IMAGES = ["kafka", "redis", "prometheus", "alertmanager"] as const;
+export const IMAGES = [...SERVICE_IMAGES, ...PLATFORM_IMAGES] as const;
+export type ImageName = (typeof IMAGES)[number];
+
+const imagesSchema = z
+  .strictObject({
+    from: z.string().min(1).describe("what stands before the name of each image"),
+    tag: z
+      .string()
+      .min(1)
+      .describe("for images that are brought to the nodes by hand: local, kind")
+      .optional(),
+    digests: z.partialRecord(z.enum(IMAGES), digestSchema).describe("of each image").optional(),
+  })
+  .refine(
+    ({ tag, digests }) => (tag === undefined) !== (digests === undefined),
+    "a tag, or digests: one of the two",
+  );
+
+const storage = {
+  storageGibibytes: z.int().min(1).max(10_000),
+  resources: resourcesSchema,
+};
+
+const broughtByCluster = z
+  .strictObject({ provide: z.literal("cluster") })
+  .describe("the cluster brings it, and its address in the ConfigMap baton-endpoints");
+
+const kafkaSchema = z.discriminatedUnion("provide", [
+  broughtByCluster,
+  z
     .strictObject({
-      templates: z.array(z.string()).min(1).describe("which of the ready-made templates watch a release"),
-      interval: z.string().describe("how often is measured"),
-      window: z.string().describe("over which time"),
-      maxP99Seconds: z.string().describe("from event to signal; more is harm"),
+      provide: z.literal("single"),
+      retentionHours: z.int().min(1).max(8_760),
+      ...storage,
     })
-    .describe("what watches a release"),
-  signalModel: z.strictObject({
-    deployment: z.string(),
-    replicas,
-    stepPause: z.string().describe("how long a release stays at each step"),
-    model: z.strictObject({
-      name: z.string(),
-      version: z.string(),
-      uri: z.string(),
-      digest: z.string().regex(/^sha256:[0-9a-f]{64}$/),
-    }),
+    .describe("one broker that is its own controller: for development"),
+  z
+    .strictObject({
+      provide: z.literal("strimzi"),
+      version: z.string().regex(/^\d+\.\d+\.\d+$/),
+      brokers: z.int().min(3).max(15),
+      retentionHours: z.int().min(1).max(8_760),
+      ...storage,
+    })
+    .describe("Strimzi's operator, which has to be there, makes the brokers"),
+]);
+
+const redisSchema = z.discriminatedUnion("provide", [
+  broughtByCluster,
+  z
+    .strictObject({ provide: z.literal("single"), resources: resourcesSchema })
+    .describe("without a disk: everything in it can be rebuilt"),
+  z
+    .strictObject({
+      provide: z.literal("managed"),
+      url: z.url({ protocol: /^rediss?$/, error: "not redis:// or rediss://" }),
+    })
+    .describe("a service of the cloud or one of your own"),
+]);
+
+const prometheusSchema = z.discriminatedUnion("provide", [
+  broughtByCluster,
+  z.strictObject({
+    provide: z.literal("single"),
+    retentionDays: z.int().min(1).max(400),
+    scrapeInterval: z.string().regex(/^\d+(ms|s|m)$/),
+    alertmanager: z.strictObject({ replicas: z.int().min(1).max(3), resources: resourcesSchema }),
+    ...storage,
   }),
-});
+]);
+
+export const valuesSchema = z
+  .strictObject({
+    namespace: name.describe("of the services and the models"),
+    platformNamespace: name.describe("of Kafka, Redis and Prometheus").default("baton-platform"),
+    images: imagesSchema,
+    logLevel: z.enum(["trace", "debug", "info", "warn", "error"]),
+    kafka: kafkaSchema,
+    redis: redisSchema,
+    prometheus: prometheusSchema,
+    quota: z
+      .strictObject({
+        pods: z.int().min(1).max(10_000),
+        cpu: z.int().min(1).describe("cores of all limits together"),
+        memoryGibibytes: z.int().min(1).describe("of all limits together"),
+      })
+      .describe("the most that the namespace of services and models may take")
+      .optional(),
+    marketData: z.strictObject({
+      topic: z.string(),
+      partitions: z.int().min(1).max(1000),
+      ratePerSecond: z.number().min(0),
+      seed: z.int().min(0),
+      resources: resourcesSchema.default(SMALL),
+    }),
+    features: z
+      .strictObject({ replicas, resources: resourcesSchema.default(SMALL) })
+      .default({ replicas: 1, resources: SMALL }),
+    operator: z.strictObject({
+      replicas,
+      topicReplicas: z.int().min(1).max(7),
+      resources: resourcesSchema.default(SMALL),
+    }),
+    analysis: z
+      .strictObject({
+        templates: z.array(z.string()).min(1).describe("which of the ready-made templates watch a release"),
+        interval: z.string().describe("how often is measured"),
+        window: z.string().describe("over which time"),
+        maxP99Seconds: z.string().describe("from event to signal; more is harm"),
+      })
+      .describe("what watches a release"),
+    signalModel: z.strictObject({
+      deployment: z.string(),
+      replicas,
+      stepPause: z.string().describe("how long a release stays at each step"),
+      model: z.strictObject({
+        name: z.string(),
+        version: z.string(),
+        uri: z.string(),
+        digest: digestSchema,
+      }),
+    }),
+  })
+  .superRefine((values, context) => {
+    const brought = [values.kafka, values.redis, values.prometheus].filter(
+      ({ provide }) => provide === "cluster",
+    );
+    if (brought.length === 1 || brought.length === 2) {
+      context.addIssue({
+        code: "custom",
+        path: ["kafka", "provide"],
+        message: "a cluster brings all of Kafka, Redis and Prometheus, or none of them",
+      });
+    }
+    const { digests } = values.images;
+    if (digests === undefined) return;
+    for (const image of imagesOf(values)) {
+      if (digests[image] !== undefined) continue;
+      context.addIssue({ code: "custom", path: ["images", "digests", image], message: "is missing" });
+    }
+  });
 
 export type Values = z.infer<typeof valuesSchema>;
+export type Resources = z.infer<typeof resourcesSchema>;
+
+/** The images that an environment runs. */
+export function imagesOf({
+  kafka,
+  redis,
+  prometheus,
+}: Pick<Values, "kafka" | "redis" | "prometheus">): ImageName[] {
+  return [
+    ...SERVICE_IMAGES,
+    ...(kafka.provide === "single" ? (["kafka"] as const) : []),
+    ...(redis.provide === "single" ? (["redis"] as const) : []),
+    ...(prometheus.provide === "single" ? (["prometheus", "alertmanager"] as const) : []),
+  ];
+}
+
+/** The reference of an image, by tag or by digest. */
+export function imageOf({ images }: Pick<Values, "images">, name: ImageName): string {
+  const { from, tag, digests } = images;
+  if (tag !== undefined) return `${from}/${name}:${tag}`;
+  const digest = digests?.[name];
+  if (digest === undefined) throw new Error(`no digest of ${name}`);
+  return `${from}/${name}@${digest}`;
+}

@@ -33,7 +33,7 @@ export class NodeApi {
   /** Creates the Node, or brings its status up to date. */
   async registerNode(hostIp: string): Promise<void> {
     const now = new Date();
-    const capacity = { cpu: "64", memory: "64Gi", pods: "250" };
+    const capacity = { cpu: "64", memory: "64Gi", "ephemeral-storage": "256Gi", pods: "250" };
     const condition = (type: string, status: string, reason: string) => ({
       type,
       status,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 export type Source =
   | {
       readonly kind: "go";
-      readonly module: "kubernetes" | "etcd" | "kwok";
+      readonly module: "kubernetes" | "etcd" | "kwok" | "argocd" | "kubeconform" | "kube-score";
       readonly package: string;
       readonly ldflags: string;
     }
@@ -101,6 +101,51 @@ export const KWOK: Tool = {
     ldflags: `${STRIP} -X sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0`,
   },
   coldSeconds: 90,
+};
+
+/** Syncs Git into the cluster; started under several names it is each of its parts. */
+export const ARGOCD: Tool = {
+  name: "argocd",
+  version: "3.2.6",
+  accepts: /v3\.2\.6/,
+  versionArgs: ["version", "--client", "--short"],
+  source: {
+    kind: "go",
+    module: "argocd",
+    package: "github.com/argoproj/argo-cd/v3/cmd",
+    ldflags: `${STRIP} -X github.com/argoproj/argo-cd/v3/common.version=3.2.6`,
+  },
+  coldSeconds: 280,
+};
+
+/** Holds manifests against the schemas of their kinds. */
+export const KUBECONFORM: Tool = {
+  name: "kubeconform",
+  version: "0.8.0",
+  accepts: /v0\.8\.\d+/,
+  versionArgs: ["-v"],
+  source: {
+    kind: "go",
+    module: "kubeconform",
+    package: "github.com/yannh/kubeconform/cmd/kubeconform",
+    ldflags: `${STRIP} -X main.version=v0.8.0`,
+  },
+  coldSeconds: 10,
+};
+
+/** Holds manifests against what others have learnt about them. */
+export const KUBE_SCORE: Tool = {
+  name: "kube-score",
+  version: "1.20.0",
+  accepts: /1\.20\.\d+/,
+  versionArgs: ["version"],
+  source: {
+    kind: "go",
+    module: "kube-score",
+    package: "github.com/zegl/kube-score/cmd/kube-score",
+    ldflags: `${STRIP} -X main.version=1.20.0`,
+  },
+  coldSeconds: 30,
 };
 
 /** The folder that holds one version of one tool. */

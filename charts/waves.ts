@@ -1,0 +1,21 @@
+// In which order Argo CD syncs: a wave begins when all of the one before is healthy.
+
+const ANNOTATION = "argocd.argoproj.io/sync-wave";
+
+const WAVES = {
+  namespaces: -5,
+  definitions: -4,
+  limits: -3,
+  platform: -2,
+  operator: -1,
+  services: 0,
+  /** What a release needs to be measured and split by, before what is released. */
+  "model-inputs": 1,
+  models: 2,
+} as const;
+
+export type Wave = keyof typeof WAVES;
+
+export function inWave(wave: Wave): Record<string, string> {
+  return { [ANNOTATION]: String(WAVES[wave]) };
+}
