@@ -9,7 +9,7 @@ import { LedgerFollower, ledgerRecord } from "./ledger.ts";
 import { readLedger } from "./partition.ts";
 import { forcedEnd } from "./repair.ts";
 import { type LedgerState, type Place, partitionState, refusal } from "./rules.ts";
-import { leftoversOf, standingOf, transactionalId } from "./standing.ts";
+import { checkPosition, leftoversOf, standingOf, transactionalId } from "./standing.ts";
 
 /** Points of the protocol at which a test may stop a conductor. */
 export const CONDUCTOR_STEPS = ["conducting", "requested", "fenced-owner", "forced", "completed"] as const;
@@ -172,17 +172,19 @@ export class Conductor {
   async #force(place: Place, revision: string): Promise<void> {
     const { bus, deployment, hook, onEvent } = this.#options;
     const before = partitionState(this.state, place);
-    const producer = await bus.transactionalProducer(transactionalId(deployment, revision, place), {
-      leftovers: await leftoversOf(bus, deployment, revision, place),
-      signal: this.#closing.signal,
-    });
+    let producer: TransactionalProducer | undefined;
     try {
+      producer = await bus.transactionalProducer(transactionalId(deployment, revision, place), {
+        leftovers: await leftoversOf(bus, deployment, revision, place),
+        signal: this.#closing.signal,
+      });
       await hook?.("fenced-owner");
       const standing = await standingOf({ bus, deployment }, revision, place, producer);
       // As a worker would begin: what it wrote before it was fenced may not have been read yet.
       const abort = AbortSignal.timeout(READ_MS);
       await readLedger({ deployment, revision, follower: this.#follower }, place, producer, abort);
       const state = partitionState(this.state, place);
+      await checkPosition(deployment, state, revision, standing?.mark, place, producer);
       const release = forcedEnd(state, revision, standing);
       if (release !== undefined) {
         const { epoch, cut, filled } = release;
@@ -199,7 +201,7 @@ export class Conductor {
       if (!["FENCED", "UNCERTAIN", "TRANSACTION_FAILED", "REBALANCED"].includes(error.code)) throw error;
       onEvent?.({ kind: "lost-race", place, revision });
     } finally {
-      await producer.close().catch(() => {});
+      await producer?.close().catch(() => {});
     }
     // Ours, or the worker's own: not tried again before it can be read, or has not come in a while.
     await Promise.race([

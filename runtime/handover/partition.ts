@@ -10,6 +10,7 @@ import { type Done, encodeMark, isDone, type Mark, repairedDuty, resumeAt } from
 import { Ring } from "./ring.ts";
 import {
   type Duty,
+  hasDuties,
   isDischarged,
   isLive,
   moves,
@@ -20,7 +21,7 @@ import {
   startOffset,
 } from "./rules.ts";
 import { readShadow } from "./shadow.ts";
-import { committedBy, groupOf, leftoversOf, standingOf, transactionalId } from "./standing.ts";
+import { checkPosition, committedBy, groupOf, leftoversOf, standingOf, transactionalId } from "./standing.ts";
 
 /** Points of the protocol at which a test may stop a worker. */
 export const STEPS = [
@@ -60,7 +61,7 @@ export interface Revision {
 }
 
 /** A worker that was fenced because its partition moved hears of that within a heartbeat. */
-const REVOKED_WITHIN_MS = 3_000;
+export const REVOKED_WITHIN_MS = 3_000;
 
 /**
  * One partition of one revision while this process has it: commits outcomes where the ledger says that they belong,
@@ -96,6 +97,8 @@ export class PartitionWorker {
       const committed = before?.position ?? (await begin(shared, place, producer, signal));
       if (before !== undefined && unsafe !== "ledger-read") {
         await readLedger(shared, place, producer, signal);
+        const state = partitionState(shared.follower.state, place);
+        await checkPosition(deployment, state, revision, before.mark, place, producer);
       }
       await hook?.("ledger-read", place);
       const done = before?.done ?? new Map();
@@ -268,7 +271,7 @@ export class PartitionWorker {
       input: { topic, partition },
       from: fill,
       to: this.#position,
-      started: this.#state().started.get(revision) ?? 0n,
+      started: this.#state().started.get(revision)?.offset ?? 0n,
     });
     metrics.filled.inc({ source: "shadow" }, read.length);
     return read;
@@ -367,9 +370,14 @@ async function begin(
     const known = await Promise.all(others.map((id) => committedBy(shared, id, place)));
     await readLedger(shared, place, producer, signal);
     const state = partitionState(follower.state, place);
+    for (const id of [revision, ...others.filter((_, i) => known[i] === undefined)]) {
+      await checkPosition(deployment, state, id, undefined, place, producer);
+    }
     if ([...predecessors(state)].some((id) => id !== revision && !others.includes(id))) continue;
     const positions = known.filter((offset) => offset !== undefined);
-    let start = startOffset(state, revision, positions);
+    // Half of a beginning: what it was to decide from there on it is still to decide.
+    const began = hasDuties(state, revision) ? state.started.get(revision)?.offset : undefined;
+    let start = began ?? startOffset(state, revision, positions);
     if (start === undefined) {
       const { topic, partition } = place;
       const ends = (await (await bus.admin()).offsets(topic)).get(partition);

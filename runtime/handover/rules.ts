@@ -30,8 +30,8 @@ export interface PartitionState {
   readonly holdings: ReadonlyMap<string, Holding>;
   /** By epoch; at most two, of which the second undoes the first. */
   readonly moves: readonly Move[];
-  /** Where each revision's computing begins. */
-  readonly started: ReadonlyMap<string, bigint>;
+  /** Where each revision's computing begins, and when it began. */
+  readonly started: ReadonlyMap<string, { readonly offset: bigint; readonly at: number }>;
   /** The latest worker of each revision. */
   readonly workers: ReadonlyMap<string, string>;
 }
@@ -118,7 +118,13 @@ export function applyLedger(state: LedgerState, record: Ledger): LedgerState {
       return changePartition(state, record, (old) =>
         old.started.has(record.revision)
           ? old
-          : { ...old, started: new Map(old.started).set(record.revision, BigInt(record.offset)) },
+          : {
+              ...old,
+              started: new Map(old.started).set(record.revision, {
+                offset: BigInt(record.offset),
+                at: record.at,
+              }),
+            },
       );
     case "released":
       return applyReleased(state, record);
@@ -326,6 +332,14 @@ export function forcedRelease(
 ): { readonly epoch: number; readonly cut: bigint } | undefined {
   const duty = workerDuty(state, revision, committed);
   return duty?.kind === "release" ? { epoch: duty.epoch, cut: duty.cut } : undefined;
+}
+
+/** Whether a revision decides about something there, or is to let go of it or to take it over. */
+export function hasDuties(state: PartitionState, revision: string): boolean {
+  const owns = [...state.holdings.values()].some(
+    (holding) => holding.revision === revision && holding.to === undefined,
+  );
+  return owns || state.moves.some(({ from, to }) => from === revision || to === revision);
 }
 
 /** The revisions whose committed offsets bound where a new revision has to begin. */

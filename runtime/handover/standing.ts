@@ -1,8 +1,9 @@
-import type { Bus, Leftovers, TransactionalProducer } from "#runtime/bus/port.ts";
+import { BusError } from "#runtime/bus/errors.ts";
+import type { Bus, Leftovers, TimeRange, TransactionalProducer } from "#runtime/bus/port.ts";
 import { topics } from "#runtime/contracts/topics.ts";
-import { parseOutcome } from "./outcome.ts";
+import { parseOutcome, type ReadOutcome } from "./outcome.ts";
 import { type Done, type Mark, noteDone, parseMark } from "./repair.ts";
-import { type Place, placeKey } from "./rules.ts";
+import { hasDuties, type PartitionState, type Place, placeKey } from "./rules.ts";
 
 // How a revision stands in a partition: its names in Kafka, where it may have written, what it has committed.
 
@@ -71,19 +72,53 @@ export async function standingOf(
   const mark = parseMark(found.metadata);
   const done = new Map<bigint, Done>();
   if (mark === undefined) return { position: found.offset, mark, done };
+  const time = { sinceMs: mark.at - CLOCK_MS, untilMs: mark.at + LAST_MS };
+  await eachOutcome(deployment, revision, place, producer, time, (outcome) => noteDone(done, outcome));
+  return { position: found.offset, mark, done };
+}
+
+/** Calls back with a revision's outcomes of a partition that were written in some time. */
+async function eachOutcome(
+  deployment: string,
+  revision: string,
+  place: Place,
+  producer: TransactionalProducer,
+  time: TimeRange,
+  onOutcome: (outcome: ReadOutcome) => void,
+): Promise<void> {
   const destinations = [
     topics.signals(deployment),
     topics.deadLetters(deployment),
     topics.shadow(deployment),
   ];
-  const time = { sinceMs: mark.at - CLOCK_MS, untilMs: mark.at + LAST_MS };
   await producer.settled(destinations, time, ({ headers }) => {
     const outcome = parseOutcome(headers);
-    // Kept of a minute's outcomes is only what is the revision's and the partition's own.
-    if (outcome?.revision !== revision || placeKey(outcome) !== placeKey(place)) return;
-    noteDone(done, outcome);
+    if (outcome?.revision === revision && placeKey(outcome) === placeKey(place)) onOutcome(outcome);
   });
-  return { position: found.offset, mark, done };
+}
+
+/**
+ * Whoever has begun has a position, with a mark of its own. Where a revision decides, or is to let go or take over, nobody
+ * goes on without it: from an earlier position it would decide again. Rejects with UNCERTAIN, to be asked anew. Only
+ * where nothing has come of it yet, the half of its beginning that is the position may have been lost.
+ */
+export async function checkPosition(
+  deployment: string,
+  state: PartitionState,
+  revision: string,
+  mark: Mark | undefined,
+  place: Place,
+  producer: TransactionalProducer,
+): Promise<void> {
+  const began = state.started.get(revision);
+  if (mark !== undefined || began === undefined || !hasDuties(state, revision)) return;
+  const time = { sinceMs: began.at - CLOCK_MS, untilMs: Number.POSITIVE_INFINITY };
+  await eachOutcome(deployment, revision, place, producer, time, () => {
+    throw new BusError(
+      "UNCERTAIN",
+      `${revision} has begun with ${placeKey(place)}, and no position of its own is there`,
+    );
+  });
 }
 
 /** The position that a revision has committed; undefined before it has begun with the partition. */

@@ -101,7 +101,10 @@ describe("a hand-over", () => {
     await waitFor("decisions", () => live().length === 50);
     await start("b", { from: "latest" });
     const boss = await conductor();
-    await waitFor("its beginning", () => boss.state.partitions.get(`${TOPIC}/0`)?.started.get("b") === 25n);
+    await waitFor(
+      "its beginning",
+      () => boss.state.partitions.get(`${TOPIC}/0`)?.started.get("b")?.offset === 25n,
+    );
   });
 
   it("takes over from its own shadow records when it has forgotten what it decided", async () => {

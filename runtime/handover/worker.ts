@@ -8,7 +8,7 @@ import { type HaltCache, HaltSwitch } from "./halt.ts";
 import { LedgerFollower } from "./ledger.ts";
 import { handoverMetrics } from "./metrics.ts";
 import { OUTCOME_HEADER, type Outcome, type OutcomeKind } from "./outcome.ts";
-import { PartitionWorker, type Revision } from "./partition.ts";
+import { PartitionWorker, REVOKED_WITHIN_MS, type Revision } from "./partition.ts";
 import { placeKey } from "./rules.ts";
 import { groupOf } from "./standing.ts";
 
@@ -55,8 +55,9 @@ export interface WorkerOptions {
 /** How long the ledger is not read where a test switches that off. */
 const UNREAD_MS = 15_000;
 
-/** A broker that is not there comes back. */
+/** A broker that is not there comes back; who was fenced while it took over may try again. */
 const AWAY: ReadonlySet<string> = new Set([
+  "FENCED",
   "BROKER_UNAVAILABLE",
   "ADMIN_FAILED",
   "TRANSACTION_FAILED",
@@ -160,9 +161,9 @@ export class DecisionWorker {
     const controller = new AbortController();
     this.#assigned.set(key, controller);
     try {
-      const worker = await PartitionWorker.open(shared, place, controller.signal);
-      if (this.#assigned.get(key) !== controller || controller.signal.aborted) {
-        await worker.close();
+      const worker = await this.#openWhenThere(shared, place, controller.signal);
+      if (worker === undefined || this.#assigned.get(key) !== controller || controller.signal.aborted) {
+        await worker?.close();
         return undefined;
       }
       this.#workers.set(key, worker);
@@ -227,7 +228,7 @@ export class DecisionWorker {
     this.#dischargeOne(fresh);
   }
 
-  /** Waits for as long as there is no broker, unless the partition goes to somebody else: then undefined. */
+  /** Tries for as long as there is no broker, unless the partition goes to somebody else: then undefined. */
   async #openWhenThere(
     shared: Revision,
     place: TopicPartition,
@@ -239,8 +240,10 @@ export class DecisionWorker {
       } catch (error) {
         if (signal.aborted) break;
         if (!(error instanceof BusError) || !AWAY.has(error.code)) throw error;
-        this.#options.log.warn({ ...place, code: error.code }, "no broker to take over from: trying again");
-        await sleep(RETRY_MS, undefined, { signal }).catch(() => {});
+        this.#options.log.warn({ ...place, err: error }, "not taken over: trying again");
+        // A conductor that thought this worker dead; or another worker, of which this one hears within that time.
+        const ms = error.code === "FENCED" ? REVOKED_WITHIN_MS : RETRY_MS;
+        await sleep(ms, undefined, { signal }).catch(() => {});
       }
     }
     return undefined;

@@ -6,6 +6,7 @@ import type { OutRecord } from "#runtime/bus/port.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { Conductor } from "#runtime/handover/conductor.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
+import { ledgerRecord } from "#runtime/handover/ledger.ts";
 import { OUTCOME_HEADER, outcomeRecord } from "#runtime/handover/outcome.ts";
 import { encodeMark } from "#runtime/handover/repair.ts";
 import { groupOf, leftoversOf, transactionalId } from "#runtime/handover/standing.ts";
@@ -219,6 +220,48 @@ describe("half of a commit", { timeout: 60_000 }, () => {
       });
     },
   );
+
+  it("that lost a position is waited out: nobody begins anew, or lets go for it", async () => {
+    await tenDone();
+    await worker("b");
+    await allCommitted("b");
+    const mark = { from: 0n, count: 10, kind: "batch", at: Date.now() } as const;
+    const place = { topic, partition: 0 };
+    // Until it is done: the conductor and the worker fence whoever else writes in its name.
+    const setPosition = (offset: bigint, metadata: string) =>
+      waitFor("the position", async () => {
+        const producer = await bus.transactionalProducer(transactionalId(name, "a", place));
+        const positions = [{ ...place, offset }];
+        await producer.commit({ records: [], offsets: { group: groupOf(name, "a"), positions, metadata } });
+        await producer.close();
+        return true;
+      });
+    await setPosition(0n, "");
+    const conductor = await conduct(300);
+    const moved = conductor.move(["*"], "b", await placesOf(bus, topic));
+    const a = await worker("a");
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    expect(conductor.state.requests.size).toBe(1);
+    expect((await verifyHistory(bus, name)).counts.live).toBe(10);
+    await a.stop();
+    await setPosition(10n, encodeMark(mark));
+    await moved;
+    await send(5);
+    await allCommitted("b");
+    expect(await verdict()).toMatchObject({ inputs: 25, live: 25 });
+  });
+
+  it("of a beginning: it begins where it was to", async () => {
+    await send(10);
+    const place = { topic, partition: 0 };
+    const producer = await bus.transactionalProducer(transactionalId(name, "a", place));
+    const record = { type: "started", at: Date.now(), revision: "a", ...place, offset: "0" } as const;
+    await producer.commit({ records: [ledgerRecord(name, record)] });
+    await producer.close();
+    await worker("a");
+    await allCommitted("a");
+    expect(await verdict()).toMatchObject({ inputs: 10, live: 10 });
+  });
 
   it("is told apart from a transaction that is open, and from one that was aborted", async () => {
     await tenDone();

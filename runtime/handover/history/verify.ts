@@ -365,14 +365,14 @@ export class HistoryChecker {
     before: (revision: string, place: Place) => number | undefined,
     after: (revision: string, place: Place) => number | undefined,
   ): void {
-    const started = this.#ownership.state.partitions.get(history.id)?.started ?? new Map<string, bigint>();
+    const started = this.#ownership.state.partitions.get(history.id)?.started ?? new Map<string, never>();
     for (const [revision, covered] of history.covered) {
       if (!started.has(this.#revisions.name(revision))) {
         const offset = history.base + covered.indexOf(1);
         this.#break("H8", history, offset, `${this.#revisions.name(revision)} never recorded that it began`);
       }
     }
-    for (const [name, start] of started) {
+    for (const [name, { offset: start }] of started) {
       const covered = history.covered.get(this.#revisions.id(name)) ?? new Uint8Array();
       const from = Math.max(0, Number(start) - history.base);
       const passed = before(name, history.place) ?? Number(start);
