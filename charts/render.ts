@@ -2,14 +2,15 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { App, Chart, Yaml } from "cdk8s";
 import { ConfigMap } from "cdk8s-plus-28";
-import { parse } from "yaml";
+import { parse, parseAllDocuments } from "yaml";
 import { definition, KINDS } from "#operators/model-deployment/api/crd.ts";
+import { type Held, type ObjectKind, readArgo, renderArgo } from "./argocd.ts";
 import { addOperatorFence } from "./fence.ts";
 import { addKafka } from "./kafka.ts";
 import { addAnalysisTemplates, addInstruments, addSignalModel } from "./models.ts";
 import { addNetworkPolicies } from "./network.ts";
 import { addEndpoints, addNamespaces, addQuota, ENDPOINTS } from "./platform.ts";
-import { CLUSTER_SCOPED } from "./policies.ts";
+import { CLUSTER_SCOPED, type Manifest } from "./policies.ts";
 import { addPrometheus } from "./prometheus.ts";
 import { addRedis } from "./redis.ts";
 import { addOperatorRights } from "./rights.ts";
@@ -154,14 +155,48 @@ export function environments(folder = clusters): Map<string, Values> {
   return found;
 }
 
-/** Every environment's manifests, by path in the repository. */
+/** Every environment's manifests, and Argo CD's, by path in the repository. */
 export function renderManifests(): Map<string, string> {
   const files = new Map<string, string>();
+  const held = new Map<string, Held>();
   for (const [name, values] of environments()) {
-    for (const [file, content] of renderCluster(values))
-      files.set(`clusters/${name}/manifests/${file}`, content);
+    const rendered = renderCluster(values);
+    for (const [file, content] of rendered) files.set(`clusters/${name}/manifests/${file}`, content);
+    held.set(name, holds(rendered));
   }
+  const { settings, environments: synced } = readArgo();
+  const argo = renderArgo(settings, synced, (name) => {
+    const found = held.get(name);
+    if (found === undefined)
+      throw new Error(`argocd/environments/${name}.yaml: there is no clusters/${name}`);
+    return found;
+  });
+  for (const [path, content] of argo) files.set(path, content);
   return files;
+}
+
+/** Which kinds an environment's manifests have, and in which namespaces: the models' first. */
+function holds(rendered: ReadonlyMap<string, string>): Held {
+  const objects = [...rendered].flatMap(([file, text]) =>
+    parseAllDocuments(text).map((entry) => ({
+      part: file.startsWith("models/") ? "models" : "platform",
+      ...(entry.toJS() as Manifest),
+    })),
+  );
+  const kinds = (part: string): ObjectKind[] => {
+    const all = objects.filter((object) => object.part === part);
+    const names = all.map(
+      ({ apiVersion, kind }) => `${apiVersion.includes("/") ? apiVersion.split("/")[0] : ""}/${kind}`,
+    );
+    return [...new Set(names)].toSorted().map((name) => {
+      const [group = "", kind = ""] = name.split("/");
+      return { group, kind };
+    });
+  };
+  const namespaces = objects
+    .toSorted((a, b) => (a.part < b.part ? -1 : 1))
+    .flatMap(({ metadata }) => metadata.namespace ?? []);
+  return { platform: kinds("platform"), models: kinds("models"), namespaces: [...new Set(namespaces)] };
 }
 
 /** Files among the manifests that no environment renders any more: Argo CD would go on applying them. */

@@ -298,7 +298,7 @@ function latest(of: readonly { readonly lastTransitionTime?: string | undefined 
 }
 
 /** What a person asks for; what cannot be read asks for nothing. */
-function parseCommand(text: string | undefined): Command | undefined {
+export function parseCommand(text: string | undefined): Command | undefined {
   if (text === undefined) return undefined;
   try {
     return commandSchema.parse(JSON.parse(text));
