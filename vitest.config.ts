@@ -40,6 +40,15 @@ export default defineConfig({
       },
       {
         test: {
+          name: "gitops",
+          sequence: { groupOrder: 4 },
+          include: ["tests/gitops/**/*.test.ts"],
+          testTimeout: 180_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
           name: "operator-faults",
           sequence: { groupOrder: 3 },
           include: ["tests/faults/operator/**/*.test.ts"],

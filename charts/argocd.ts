@@ -27,6 +27,7 @@ const windowSchema = z.strictObject({
 const environmentSchema = z.strictObject({
   name: z.string().regex(/^[a-z0-9-]{1,40}$/),
   server: z.url(),
+  namespace: z.string().min(1),
   windows: z.array(windowSchema).default([]),
 });
 
@@ -125,7 +126,7 @@ function root({ repoURL, revision, namespace }: ArgoSettings): object {
 /** Two for each environment: what the team releases can touch models only. */
 function projectsOf(
   { repoURL, namespace }: ArgoSettings,
-  { name, server, windows }: ArgoEnvironment,
+  { name, server, namespace: inside, windows }: ArgoEnvironment,
   held: Held,
 ): object[] {
   const kinds = (all: readonly ObjectKind[], cluster: boolean) =>
@@ -137,7 +138,7 @@ function projectsOf(
     spec: {
       description,
       sourceRepos: [repoURL],
-      destinations: namespaces.map((inside) => ({ server, namespace: inside })),
+      destinations: namespaces.map((allowed) => ({ server, namespace: allowed })),
       clusterResourceWhitelist: kinds(held[part], true),
       namespaceResourceWhitelist: kinds(held[part], false),
       orphanedResources: { warn: false },
@@ -147,6 +148,11 @@ function projectsOf(
     },
   });
   const [namespaceOfModels = ""] = held.namespaces;
+  if (inside !== namespaceOfModels) {
+    throw new Error(
+      `argocd/environments/${name}.yaml: namespace is not ${namespaceOfModels}, as in clusters/${name}`,
+    );
+  }
   return [
     project("platform", `Baton's services in ${name}`, held.namespaces),
     project("models", `What the team releases in ${name}`, [namespaceOfModels]),
@@ -181,7 +187,7 @@ function applicationSet({ repoURL, revision, namespace }: ArgoSettings): object 
         spec: {
           project: "baton-{{.name}}-{{.part}}",
           source: { repoURL, targetRevision: revision, path: "clusters/{{.name}}/{{.folder}}" },
-          destination: { server: "{{.server}}" },
+          destination: { server: "{{.server}}", namespace: "{{.namespace}}" },
           // Who else writes: an autoscaler, through the scale subresource.
           ignoreDifferences: [
             {

@@ -152,7 +152,7 @@ function add(scope: Chart, kind: string, name: string, spec: object): void {
     metadata: {
       name,
       labels: { [PART_OF]: "baton" },
-      annotations: inWave(kind === "ModelDeployment" ? "models" : "model-inputs"),
+      annotations: inWave("models"),
     },
     spec,
   });

@@ -176,7 +176,7 @@ export function renderManifests(): Map<string, string> {
 }
 
 /** Which kinds an environment's manifests have, and in which namespaces: the models' first. */
-function holds(rendered: ReadonlyMap<string, string>): Held {
+export function holds(rendered: ReadonlyMap<string, string>): Held {
   const objects = [...rendered].flatMap(([file, text]) =>
     parseAllDocuments(text).map((entry) => ({
       part: file.startsWith("models/") ? "models" : "platform",

@@ -9,9 +9,8 @@ const WAVES = {
   platform: -2,
   operator: -1,
   services: 0,
-  /** What a release needs to be measured and split by, before what is released. */
-  "model-inputs": 1,
-  models: 2,
+  /** In the order of their kinds' names what a release is measured and split by comes before it: no second wave to wait for. */
+  models: 1,
 } as const;
 
 export type Wave = keyof typeof WAVES;

@@ -115,7 +115,7 @@ describe("actions", () => {
     expect(actions.filter(([, disabled]) => disabled === "false").map(([name]) => name)).toEqual(enabled);
   });
 
-  it.each([
+  it.each<readonly [string, Status, string]>([
     ["promote", releasing, "r2"],
     ["promote-full", releasing, "r2"],
     ["pause", releasing, "r2"],
@@ -124,7 +124,7 @@ describe("actions", () => {
     ["retry", { ...settled, condemned: ["r5", "r6"] }, "r6"],
     ["retry", { ...settled, pinned: { revision: "r1", instead: "r4", at: "2026-01-01T00:00:00Z" } }, "r4"],
     ["undo", { ...settled, history: [ended("r1"), ended("r0")] }, "r1"],
-  ] as const)("%s asks the operator as baton does", async (verb, status, revision) => {
+  ])("%s asks the operator as baton does", async (verb, status, revision) => {
     const output = await override("run-action", status, verb);
     const added = output.split("\n").filter((line) => /^[<>]/.test(line));
     expect(added).toHaveLength(2);

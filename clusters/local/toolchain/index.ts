@@ -1,10 +1,10 @@
 import { spawnSync } from "node:child_process";
 import { constants, existsSync } from "node:fs";
-import { access, copyFile, rm, writeFile } from "node:fs/promises";
+import { access, copyFile, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { basename, isAbsolute, join } from "node:path";
 import { errnoOf, LocalError, messageOf } from "../errors.ts";
-import { type ExecOptions, exec } from "./exec.ts";
+import { type ExecOptions, type ExecResult, exec } from "./exec.ts";
 import { installOnce } from "./install.ts";
 import { candidates, TOOLS, type Tool, toolFolder } from "./tools.ts";
 
@@ -145,7 +145,16 @@ async function install(tool: Tool, cache: string, progress: (line: string) => vo
           const fix =
             "install Go 1.26 or later, or put ready binaries into a folder named by KUBEBUILDER_ASSETS";
           const env = { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly", GOWORK: "off" };
-          await must("go", args, fix, { cwd: join(here, "go", source.module), env });
+          const cwd = join(here, "go", source.module);
+          await must("go", args, fix, { cwd, env });
+          if (source.files === undefined) return;
+          const { of, folder: files } = source.files;
+          const listed = await must("go", ["list", "-m", "-f", "{{.Dir}}", of], fix, { cwd, env });
+          const from = join(listed.tail.findLast((line) => isAbsolute(line)) ?? "", files);
+          const to = join(temporary, basename(files));
+          await mkdir(to);
+          // One by one: what a module's folder holds is for reading only, the folder itself among it.
+          for (const file of await readdir(from)) await copyFile(join(from, file), join(to, file));
         },
         onWait,
       );
@@ -178,7 +187,7 @@ async function must(
   args: readonly string[],
   fix: string,
   options: ExecOptions = {},
-): Promise<void> {
+): Promise<ExecResult> {
   const result = await exec(command, args, options).catch((error: unknown) => {
     if (errnoOf(error) === "ENOENT")
       throw new LocalError("TOOL_MISSING", `${command} is not on the PATH: ${fix}`);
@@ -191,4 +200,5 @@ async function must(
       `${command} ${args[0]} ended with ${how}:\n${result.tail.join("\n")}`,
     );
   }
+  return result;
 }

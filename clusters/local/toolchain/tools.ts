@@ -7,6 +7,8 @@ export type Source =
       readonly module: "kubernetes" | "etcd" | "kwok" | "argocd" | "kubeconform" | "kube-score";
       readonly package: string;
       readonly ldflags: string;
+      /** A folder of a module whose files come with the binary. */
+      readonly files?: { readonly of: string; readonly folder: string };
     }
   | { readonly kind: "maven" }
   | { readonly kind: "debian"; readonly package: string };
@@ -114,6 +116,8 @@ export const ARGOCD: Tool = {
     module: "argocd",
     package: "github.com/argoproj/argo-cd/v3/cmd",
     ldflags: `${STRIP} -X github.com/argoproj/argo-cd/v3/common.version=3.2.6`,
+    // The definitions of its own kinds.
+    files: { of: "github.com/argoproj/argo-cd/v3", folder: "manifests/crds" },
   },
   coldSeconds: 280,
 };

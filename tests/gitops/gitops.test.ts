@@ -1,0 +1,259 @@
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { KubeConfig, KubernetesObjectApi } from "@kubernetes/client-node";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parseAllDocuments } from "yaml";
+import { renderArgo } from "#charts/argocd.ts";
+import { environments, holds, renderCluster } from "#charts/render.ts";
+import type { Values } from "#charts/values.ts";
+import { upCluster } from "#clusters/local/lifecycle.ts";
+import { KubeApi, type KubeObject, type Resource } from "#operators/controller-kit/api.ts";
+import { resourceOf } from "#operators/model-deployment/api/crd.ts";
+import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
+import { ArgoCd, NAMESPACE } from "#tests/support/argocd.ts";
+import { wipeCluster } from "#tests/support/fresh-cluster.ts";
+import { Repository } from "#tests/support/repository.ts";
+import { waitFor } from "#tests/support/wait.ts";
+
+// From a push to a release, with the real Argo CD, a bare repository, and the platform on a local cluster. The tests tell one
+// story, each from where the one before has left things.
+
+const CLUSTER = "gitops";
+const ROOT = join(import.meta.dirname, "../..");
+const APPLICATIONS: Resource = {
+  group: "argoproj.io",
+  version: "v1alpha1",
+  plural: "applications",
+  kind: "Application",
+};
+const DEPLOYMENTS: Resource = { group: "apps", version: "v1", plural: "deployments", kind: "Deployment" };
+const MODELS = resourceOf("ModelDeployment");
+const RELEASED = "baton-local-models";
+const NAME = "momentum";
+
+interface Application extends KubeObject {
+  readonly status?: {
+    readonly sync?: { readonly status?: string; readonly revision?: string };
+    readonly health?: { readonly status?: string };
+    readonly operationState?: { readonly phase?: string; readonly message?: string };
+    readonly history?: readonly { readonly revision: string; readonly deployedAt: string }[];
+    readonly resources?: readonly {
+      readonly kind: string;
+      readonly status?: string;
+      readonly health?: object;
+    }[];
+  };
+}
+
+type Model = KubeObject & {
+  readonly spec: { readonly replicas: number; readonly model: { readonly version: string } };
+  readonly status?: ModelDeploymentStatus;
+};
+
+let repository: Repository;
+let argo: ArgoCd;
+let api: KubeApi;
+let objects: KubernetesObjectApi;
+/** What people change: the values of the environment. */
+let values: Values;
+
+/** Renders an environment as `npm run synth` does, and pushes that. */
+async function pushValues(change: Partial<Values>, message: string): Promise<string> {
+  values = { ...values, ...change };
+  const rendered = renderCluster(values);
+  const settings = { repoURL: repository.url, revision: "main", namespace: NAMESPACE };
+  const environment = {
+    name: "local",
+    server: "https://kubernetes.default.svc",
+    namespace: "baton",
+    windows: [],
+  };
+  const files = new Map([...rendered].map(([file, text]) => [`clusters/local/manifests/${file}`, text]));
+  for (const [path, text] of renderArgo(settings, [environment], () => holds(rendered)))
+    files.set(path, text);
+  files.set(
+    "argocd/environments/local.yaml",
+    `name: local\nserver: ${environment.server}\nnamespace: baton\n`,
+  );
+  await repository.write(files);
+  const commit = repository.push(message);
+  await refresh();
+  return commit;
+}
+
+/** What a webhook of the Git server does. */
+async function refresh(): Promise<void> {
+  for (const { metadata } of await api.listAll(APPLICATIONS, { namespace: NAMESPACE })) {
+    const annotations = { "argocd.argoproj.io/refresh": "normal" };
+    await api.merge(APPLICATIONS, NAMESPACE, metadata.name, { metadata: { annotations } });
+  }
+}
+
+async function modelOf(version: string): Promise<Pick<Values, "signalModel">> {
+  const uri = `apps/signal-model/models/${NAME}/${version}/model.json`;
+  const digest = createHash("sha256")
+    .update(await readFile(join(ROOT, uri)))
+    .digest("hex");
+  const model = { name: NAME, version, uri: `file:${uri}`, digest: `sha256:${digest}` };
+  return { signalModel: { ...values.signalModel, model } };
+}
+
+const model = () => api.get<Model>(MODELS, "baton", NAME);
+const application = (name: string) => api.get<Application>(APPLICATIONS, NAMESPACE, name);
+const stateOf = ({ status }: Application) => `${status?.sync?.status} ${status?.health?.status}`;
+
+async function until(name: string, state: string, commit?: string, timeoutMs = 60_000): Promise<Application> {
+  let last: Application | undefined;
+  try {
+    return await waitFor(
+      `${name} to be ${state}`,
+      async () => {
+        last = await application(name);
+        const there = commit === undefined || last.status?.sync?.revision === commit;
+        return there && stateOf(last) === state ? last : undefined;
+      },
+      timeoutMs,
+      100,
+    );
+  } catch (error) {
+    throw new Error(`${String(error)}; it is ${JSON.stringify(last?.status)}\n${argo.output()}`);
+  }
+}
+
+const whenModel = (what: string, check: (status: ModelDeploymentStatus) => unknown) =>
+  waitFor(
+    what,
+    async () => {
+      const { status = {} } = await model();
+      return check(status) ? status : undefined;
+    },
+    90_000,
+    50,
+  );
+const ended = (version: string, completionStatus: string) =>
+  whenModel(`${version} to be ${completionStatus}`, ({ history = [], candidate, phase }) => {
+    const [last] = history;
+    const over = candidate === undefined && phase !== "Progressing";
+    return over && last?.version === version && last.completionStatus === completionStatus;
+  });
+
+beforeAll(async () => {
+  await wipeCluster(CLUSTER);
+  const { folder, ports, name } = await upCluster(CLUSTER, (line) => console.error(line));
+  const kubeconfig = join(folder, "pki", "admin.kubeconfig");
+  const config = new KubeConfig();
+  config.loadFromFile(kubeconfig);
+  api = new KubeApi(config, { fieldManager: "test" });
+  objects = KubernetesObjectApi.makeApiClient(config);
+  repository = await Repository.create();
+  const local = environments().get("local") as Values;
+  const marketData = { ...local.marketData, ratePerSecond: 300 };
+  values = { ...local, marketData, signalModel: { ...local.signalModel, stepPause: "1s" } };
+  const customizations = await readFile(join(ROOT, "argocd/install/argocd-cm.yaml"), "utf8");
+  argo = await ArgoCd.start({ name, folder, ports }, customizations);
+}, 900_000);
+
+afterAll(async () => {
+  api?.close();
+  await argo?.close();
+  await wipeCluster(CLUSTER);
+  await repository?.close();
+}, 120_000);
+
+describe("Git push to deploy", { timeout: 180_000 }, () => {
+  it("brings everything up from an empty cluster", async () => {
+    const commit = await pushValues({}, "Begin");
+    const started = Date.now();
+    const bootstrap = await readFile(join(repository.work, "argocd/bootstrap/baton.yaml"), "utf8");
+    for (const document of parseAllDocuments(bootstrap)) {
+      await objects.create(document.toJS());
+    }
+    await until("baton", "Synced Healthy", commit);
+    await waitFor("the applications", () => application(RELEASED), 60_000);
+    for (const name of ["baton-local-platform", RELEASED])
+      await until(name, "Synced Healthy", commit, 120_000);
+    console.log(`from bootstrap to all healthy: ${Date.now() - started} ms`);
+    expect((await model()).status?.stable?.version).toBe("1.0.0");
+  });
+
+  it("brings a version in that is pushed, one group of instruments after another", async () => {
+    const started = Date.now();
+    const commit = await pushValues(await modelOf("2.0.0"), "Release 2.0.0");
+    await whenModel("its first step", ({ candidate, assignments = [] }) =>
+      assignments.some(
+        ({ revision, instruments }) => revision === candidate?.revision && instruments.includes("BTCUSDT"),
+      ),
+    );
+    console.log(`from push to first step: ${Date.now() - started} ms`);
+    await ended("2.0.0", "Promoted");
+    const { status } = await until(RELEASED, "Synced Healthy", commit);
+    // What the operator made is not in Git, and nothing that Argo CD may prune.
+    expect(status?.resources?.map(({ kind }) => kind)).not.toContain("Deployment");
+    const own = await api.listAll(DEPLOYMENTS, {
+      namespace: "baton",
+      labelSelector: `baton.dev/deployment=${NAME}`,
+    });
+    expect(own.length).toBeGreaterThan(0);
+  });
+
+  it("shows that a harmful version was taken back, until Git names another one", async () => {
+    const commit = await pushValues(await modelOf("3.0.0"), "Release 3.0.0");
+    await ended("3.0.0", "RolledBack");
+    await until(RELEASED, "Synced Degraded", commit);
+    const stable = (await model()).status?.stable;
+    expect(stable?.version).toBe("2.0.0");
+    repository.git("revert", "--no-edit", "HEAD");
+    repository.git("push", "--quiet", "origin", "main");
+    values = { ...values, ...(await modelOf("2.0.0")) };
+    await refresh();
+    await until(RELEASED, "Synced Healthy", repository.git("rev-parse", "HEAD"));
+    expect((await model()).status?.stable).toEqual(stable);
+  });
+
+  it("heals what others change of Git's, leaves the operator's alone, and then rests", async () => {
+    const annotations = {
+      "baton.dev/command": JSON.stringify({ id: "x", verb: "abort", revision: "r-old" }),
+    };
+    await api.merge(MODELS, "baton", NAME, { metadata: { annotations }, spec: { replicas: 3 } });
+    await waitFor("replicas as in Git", async () => (await model()).spec.replicas === 1, 60_000);
+    expect((await model()).metadata.annotations).toMatchObject(annotations);
+    const before = await until(RELEASED, "Synced Healthy");
+    const versions = async () => (await model()).metadata.resourceVersion;
+    await waitFor("one replica", async () => (await model()).status?.replicas === 1);
+    const version = await versions();
+    await new Promise((resolve) => setTimeout(resolve, 8_000));
+    expect((await application(RELEASED)).status?.operationState).toEqual(before.status?.operationState);
+    expect(await versions()).toBe(version);
+  });
+
+  it("promotes what somebody clicks on in the UI", async () => {
+    await pushValues(
+      { signalModel: { ...(await modelOf("1.0.0")).signalModel, stepPause: "1h" } },
+      "Release 1.0.0, slowly",
+    );
+    await whenModel(
+      "its first step",
+      ({ currentStepIndex = 0, phase }) => currentStepIndex > 0 && phase === "Paused",
+    );
+    await until(RELEASED, "Synced Suspended");
+    await argo.act(RELEASED, NAME, "promote-full");
+    await ended("1.0.0", "FastPromoted");
+    await until(RELEASED, "Synced Healthy");
+  });
+
+  it("takes a harmful version back while Argo CD is down", async () => {
+    await pushValues(
+      { logLevel: "warn", signalModel: { ...(await modelOf("3.0.0")).signalModel, stepPause: "1s" } },
+      "Release 3.0.0 once more",
+    );
+    await whenModel("the release to begin", ({ candidate }) => candidate?.version === "3.0.0");
+    await argo.kill();
+    await ended("3.0.0", "RolledBack");
+    expect((await model()).status?.stable?.version).toBe("1.0.0");
+    argo.startParts();
+    // Without it, it looks again within three minutes.
+    await refresh();
+    await until(RELEASED, "Synced Degraded");
+  });
+});
