@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { Registry } from "prom-client";
+import { WriteBackMetrics } from "#apps/git-write-back/metrics.ts";
 import { REJECT_CODES } from "#apps/signal-model/decide.ts";
 import { deciderMetrics } from "#apps/signal-model/metrics.ts";
 import { GROUP, KINDS, structural, VERSION } from "#operators/model-deployment/api/crd.ts";
@@ -133,6 +134,7 @@ function metricsPage(): string {
   deciderMetrics(registry);
   handoverMetrics(registry);
   new OperatorMetrics(registry, () => 0);
+  new WriteBackMetrics(registry);
   const rows = registry
     .getMetricsAsArray()
     .map((metric) => {

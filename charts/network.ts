@@ -68,12 +68,24 @@ export function flowsOf(values: Values): Flow[] {
     flows.push({ from: brokers, to: brokers, ports: [9090, 9091, 9092] });
     flows.push({ from: brokers, to: "outside", ports: API_SERVER });
   }
+  const writer = service("git-write-back");
+  if (values.writeBack !== undefined) {
+    flows.push({ from: writer, to: brokers, ports: [9092] });
+    // To Git by HTTPS or ssh.
+    flows.push({ from: writer, to: "outside", ports: [...API_SERVER, 22] });
+  }
   if (prometheus.provide === "single") {
     const watcher = server("prometheus");
     const alerts = server("alertmanager");
     flows.push({ from: operator, to: watcher, ports: [9090] });
-    for (const to of [marketData, features, operator, models])
-      flows.push({ from: watcher, to, ports: [METRICS] });
+    const watched = [
+      marketData,
+      features,
+      operator,
+      models,
+      ...(values.writeBack === undefined ? [] : [writer]),
+    ];
+    for (const to of watched) flows.push({ from: watcher, to, ports: [METRICS] });
     flows.push({ from: watcher, to: alerts, ports: [9093] });
     flows.push({ from: watcher, to: "outside", ports: API_SERVER });
     if (prometheus.alertmanager.replicas > 1) flows.push({ from: alerts, to: alerts, ports: [9094] });

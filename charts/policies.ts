@@ -209,7 +209,10 @@ export const POLICIES: readonly Policy[] = [
     ({ env = [] }) => {
       const bad = env.find(
         ({ name, value }) =>
-          value !== undefined && /(PASSWORD|SECRET|TOKEN|PRIVATE|CREDENTIAL|_KEY)/i.test(name),
+          value !== undefined &&
+          /(PASSWORD|SECRET|TOKEN|PRIVATE|CREDENTIAL|_KEY)/i.test(name) &&
+          // Where it is mounted is no secret.
+          !name.endsWith("_FILE"),
       );
       return unless(bad === undefined, `${bad?.name} is written out`);
     },

@@ -17,6 +17,7 @@ import { addOperatorRights } from "./rights.ts";
 import { addService } from "./service.ts";
 import { imageOf, type Values, valuesSchema } from "./values.ts";
 import { inWave } from "./waves.ts";
+import { addWriteBack } from "./write-back.ts";
 
 const clusters = join(import.meta.dirname, "..", "clusters");
 
@@ -105,6 +106,7 @@ export function renderCluster(values: Values): Map<string, string> {
     addOperatorRights(scope, namespace);
     addOperatorFence(scope, namespace);
   });
+  chart("git-write-back", (scope) => addWriteBack(scope, values, common(scope).endpoints));
   chart("models/analysis-templates", (scope) => addAnalysisTemplates(scope, values));
   chart("models/instruments", addInstruments);
   chart(`models/${values.signalModel.deployment}`, (scope) => addSignalModel(scope, values));

@@ -14,8 +14,10 @@ import {
   Pods,
   Probe,
   SeccompProfileType,
+  Secret,
   ServiceAccount,
   Topology,
+  Volume,
 } from "cdk8s-plus-28";
 import type { Construct } from "constructs";
 import { addBudget } from "./budget.ts";
@@ -32,6 +34,10 @@ export interface ServiceProps {
   readonly env: Readonly<Record<string, string>>;
   /** For what talks to the API server: the account's token, and its own name in POD_NAME and POD_NAMESPACE. */
   readonly usesApi?: boolean;
+  /** A Secret whose files it reads, and where. */
+  readonly secretFiles?: { readonly secret: string; readonly at: string };
+  /** Somewhere to write, which is gone with the pod. */
+  readonly scratch?: boolean;
   readonly endpoints: IConfigMap;
   readonly logLevel: string;
   readonly resources: Resources;
@@ -130,6 +136,22 @@ export function addService(scope: Construct, props: ServiceProps): Deployment {
       },
     ],
   });
+  const [container] = deployment.containers;
+  if (props.secretFiles !== undefined) {
+    const { secret, at } = props.secretFiles;
+    const files = Secret.fromSecretName(scope, `${props.name}-secret`, secret);
+    container?.mount(
+      at,
+      Volume.fromSecret(scope, `${props.name}-files`, files, { name: "files", defaultMode: 0o440 }),
+      {
+        readOnly: true,
+      },
+    );
+  }
+  if (props.scratch === true) {
+    const sizeLimit = Size.mebibytes(512);
+    container?.mount("/tmp", Volume.fromEmptyDir(scope, `${props.name}-scratch`, "scratch", { sizeLimit }));
+  }
   if (props.replicas > 1) {
     const pods = Pods.select(scope, `${props.name}-pods`, { labels: { [NAME]: props.name } });
     deployment.scheduling.separate(pods, { topology: Topology.HOSTNAME, weight: 100 });

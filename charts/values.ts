@@ -26,7 +26,7 @@ const SMALL = {
 };
 
 const SERVICE_IMAGES = ["market-data", "features", "signal-model", "operator"] as const;
-const PLATFORM_IMAGES = ["kafka", "redis", "prometheus", "alertmanager"] as const;
+const PLATFORM_IMAGES = ["git-write-back", "kafka", "redis", "prometheus", "alertmanager"] as const;
 export const IMAGES = [...SERVICE_IMAGES, ...PLATFORM_IMAGES] as const;
 export type ImageName = (typeof IMAGES)[number];
 
@@ -130,6 +130,25 @@ export const valuesSchema = z
       topicReplicas: z.int().min(1).max(7),
       resources: resourcesSchema.default(SMALL),
     }),
+    writeBack: z
+      .strictObject({
+        repository: z.string().min(1).describe("address of the repository that Argo CD syncs"),
+        branch: z.string().min(1).default("main"),
+        path: z
+          .string()
+          .regex(/^[\w./-]+$/)
+          .describe("the environment's folder in it"),
+        mode: z
+          .enum(["push", "branch"])
+          .describe("straight to the branch, or to one of its own for a person"),
+        secret: name.describe(
+          "a Secret with the file credentials (git-credential-store's form), and with signing-key to sign",
+        ),
+        sign: z.boolean().default(false),
+        resources: resourcesSchema.default(SMALL),
+      })
+      .describe("writes rollbacks back to Git")
+      .optional(),
     analysis: z
       .strictObject({
         templates: z.array(z.string()).min(1).describe("which of the ready-made templates watch a release"),
@@ -177,9 +196,11 @@ export function imagesOf({
   kafka,
   redis,
   prometheus,
-}: Pick<Values, "kafka" | "redis" | "prometheus">): ImageName[] {
+  writeBack,
+}: Pick<Values, "kafka" | "redis" | "prometheus" | "writeBack">): ImageName[] {
   return [
     ...SERVICE_IMAGES,
+    ...(writeBack === undefined ? [] : (["git-write-back"] as const)),
     ...(kafka.provide === "single" ? (["kafka"] as const) : []),
     ...(redis.provide === "single" ? (["redis"] as const) : []),
     ...(prometheus.provide === "single" ? (["prometheus", "alertmanager"] as const) : []),

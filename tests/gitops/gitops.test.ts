@@ -13,6 +13,7 @@ import { resourceOf } from "#operators/model-deployment/api/crd.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 import { ArgoCd, NAMESPACE } from "#tests/support/argocd.ts";
 import { wipeCluster } from "#tests/support/fresh-cluster.ts";
+import { freePort, Subject } from "#tests/support/processes.ts";
 import { Repository } from "#tests/support/repository.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
@@ -55,6 +56,8 @@ let repository: Repository;
 let argo: ArgoCd;
 let api: KubeApi;
 let objects: KubernetesObjectApi;
+/** Writes rollbacks back. */
+let writer: Subject;
 /** What people change: the values of the environment. */
 let values: Values;
 
@@ -88,6 +91,12 @@ async function refresh(): Promise<void> {
     const annotations = { "argocd.argoproj.io/refresh": "normal" };
     await api.merge(APPLICATIONS, NAMESPACE, metadata.name, { metadata: { annotations } });
   }
+}
+
+/** What the server of Git has. */
+function pushed(): string {
+  repository.git("fetch", "--quiet", "origin");
+  return repository.git("rev-parse", "origin/main");
 }
 
 async function modelOf(version: string): Promise<Pick<Values, "signalModel">> {
@@ -150,11 +159,20 @@ beforeAll(async () => {
   const local = environments().get("local") as Values;
   const marketData = { ...local.marketData, ratePerSecond: 300 };
   values = { ...local, marketData, signalModel: { ...local.signalModel, stepPause: "1s" } };
+  writer = new Subject(process.execPath, [join(ROOT, "apps/git-write-back/main.ts")], {
+    ...{
+      KUBECONFIG: kubeconfig,
+      KAFKA_BROKERS: `127.0.0.1:${ports.kafka}`,
+      HTTP_PORT: String(await freePort()),
+    },
+    ...{ GIT_URL: repository.url, GIT_PATH: "clusters/local", GIT_MODE: "push", LOG_LEVEL: "info" },
+  });
   const customizations = await readFile(join(ROOT, "argocd/install/argocd-cm.yaml"), "utf8");
   argo = await ArgoCd.start({ name, folder, ports }, customizations);
 }, 900_000);
 
 afterAll(async () => {
+  await writer?.end("SIGTERM");
   api?.close();
   await argo?.close();
   await wipeCluster(CLUSTER);
@@ -197,18 +215,31 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
     expect(own.length).toBeGreaterThan(0);
   });
 
-  it("shows that a harmful version was taken back, until Git names another one", async () => {
+  it("writes back that a harmful version was taken back, and does not try it again", async () => {
     const commit = await pushValues(await modelOf("3.0.0"), "Release 3.0.0");
     await ended("3.0.0", "RolledBack");
     await until(RELEASED, "Synced Degraded", commit);
-    const stable = (await model()).status?.stable;
+    const { stable, history } = (await model()).status ?? {};
     expect(stable?.version).toBe("2.0.0");
-    repository.git("revert", "--no-edit", "HEAD");
-    repository.git("push", "--quiet", "origin", "main");
-    values = { ...values, ...(await modelOf("2.0.0")) };
+    const started = Date.now();
+    writer.start();
+    const written = await waitFor("the commit", () => (pushed() === commit ? undefined : pushed()));
+    console.log(`from its start to the commit: ${Date.now() - started} ms`);
+    repository.git("reset", "--quiet", "--hard", written);
+    const trailers = repository.git("log", "-1", "--format=%(trailers:only,unfold)");
+    expect(trailers).toContain("Baton-Deployment: baton/momentum");
+    expect(trailers).toMatch(/^Baton-Offsets: md\.crypto\.main\/0@\d+, md\.crypto\.main\/1@\d+$/m);
     await refresh();
-    await until(RELEASED, "Synced Healthy", repository.git("rev-parse", "HEAD"));
-    expect((await model()).status?.stable).toEqual(stable);
+    await until(RELEASED, "Synced Healthy", written);
+    values = { ...values, ...(await modelOf("2.0.0")) };
+    // Byte by byte what rendering it yields.
+    const manifest = "manifests/models/momentum.yaml";
+    const there = await readFile(join(repository.work, "clusters/local", manifest), "utf8");
+    expect(there).toBe(renderCluster(values).get("models/momentum.yaml"));
+    const after = (await model()).status;
+    expect(after?.stable).toEqual(stable);
+    expect(after?.history).toEqual(history);
+    expect(pushed()).toBe(written);
   });
 
   it("heals what others change of Git's, leaves the operator's alone, and then rests", async () => {
@@ -242,8 +273,8 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
     await until(RELEASED, "Synced Healthy");
   });
 
-  it("takes a harmful version back while Argo CD is down", async () => {
-    await pushValues(
+  it("takes a harmful version back while Argo CD is down, and tells Git", async () => {
+    const commit = await pushValues(
       { logLevel: "warn", signalModel: { ...(await modelOf("3.0.0")).signalModel, stepPause: "1s" } },
       "Release 3.0.0 once more",
     );
@@ -251,9 +282,11 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
     await argo.kill();
     await ended("3.0.0", "RolledBack");
     expect((await model()).status?.stable?.version).toBe("1.0.0");
+    const written = await waitFor("the commit", () => (pushed() === commit ? undefined : pushed()));
     argo.startParts();
-    // Without it, it looks again within three minutes.
     await refresh();
-    await until(RELEASED, "Synced Degraded");
+    // Git names 1.0.0 again, with the new level of logging: a release like any other.
+    await until(RELEASED, "Synced Healthy", written);
+    expect((await model()).status?.stable?.version).toBe("1.0.0");
   });
 });
