@@ -10,6 +10,7 @@ import { haltCommands } from "./halt.ts";
 import { historyCommand } from "./history.ts";
 import { lintCommand } from "./lint.ts";
 import { moveCommand } from "./move.ts";
+import { promoteEnvCommand } from "./promote-env.ts";
 import { verbCommands } from "./verbs.ts";
 
 // The command line for people and scripts. Exit codes: 0 done, 1 failed.
@@ -21,6 +22,7 @@ for (const command of [
   getCommand(),
   ...verbCommands(),
   lintCommand(),
+  promoteEnvCommand(),
   assignmentsCommand(),
   moveCommand(),
   historyCommand(),
