@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
-import { environments, renderManifests } from "./render.ts";
+import { environments, renderCluster, renderManifests } from "./render.ts";
 import { type Values, valuesSchema } from "./values.ts";
 
 interface Rendered {
@@ -71,6 +71,35 @@ describe("rendered manifests", () => {
     expect(policy("redis")?.egress).toBeUndefined();
     expect(policy("redis")?.ingress).toHaveLength(2);
     expect(policy("deny-all")).toEqual({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
+  });
+});
+
+describe("the operator's notifications", () => {
+  it("are read from a Secret's file, where there is one", () => {
+    const dev = environments().get("dev") as Values;
+    const rendered = (notificationsSecret?: string) => {
+      const operator = {
+        ...dev.operator,
+        ...(notificationsSecret === undefined ? {} : { notificationsSecret }),
+      };
+      return renderCluster({ ...dev, operator }).get("operator.yaml") ?? "";
+    };
+    const [deployment] = parseAllDocuments(rendered("baton-notifications")).flatMap((entry) => {
+      const object = entry.toJS();
+      return object.kind === "Deployment" ? [object.spec.template.spec] : [];
+    });
+    expect(deployment.volumes).toEqual([
+      { name: "files", secret: { secretName: "baton-notifications", defaultMode: 0o440 } },
+    ]);
+    const [container] = deployment.containers;
+    expect(container.volumeMounts).toEqual([
+      { name: "files", mountPath: "/etc/baton/notifications", readOnly: true },
+    ]);
+    expect(container.env).toContainEqual({
+      name: "NOTIFICATIONS_FILE",
+      value: "/etc/baton/notifications/notifications.yaml",
+    });
+    expect(rendered()).not.toContain("NOTIFICATIONS_FILE");
   });
 });
 

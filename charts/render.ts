@@ -93,14 +93,20 @@ export function renderCluster(values: Values): Map<string, string> {
     }),
   );
   chart("operator", (scope) => {
+    const { replicas, topicReplicas, notificationsSecret: secret, resources } = values.operator;
+    const at = "/etc/baton/notifications";
     addService(scope, {
       ...common(scope),
       name: "operator",
       image: imageOf(values, "operator"),
-      resources: values.operator.resources,
-      replicas: values.operator.replicas,
+      resources,
+      replicas,
       usesApi: true,
-      env: { TOPIC_REPLICAS: String(values.operator.topicReplicas) },
+      env: {
+        TOPIC_REPLICAS: String(topicReplicas),
+        ...(secret === undefined ? {} : { NOTIFICATIONS_FILE: `${at}/notifications.yaml` }),
+      },
+      ...(secret === undefined ? {} : { secretFiles: { secret, at } }),
       wave: "operator",
     });
     addOperatorRights(scope, namespace);

@@ -128,6 +128,11 @@ export const valuesSchema = z
     operator: z.strictObject({
       replicas,
       topicReplicas: z.int().min(1).max(7),
+      notificationsSecret: name
+        .describe(
+          "a Secret with the file notifications.yaml: who is told of what; addresses of webhooks are secret",
+        )
+        .optional(),
       resources: resourcesSchema.default(SMALL),
     }),
     writeBack: z

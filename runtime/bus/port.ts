@@ -206,8 +206,8 @@ export interface ProducerOptions {
 /** Where an earlier producer of the same id may have left something undecided. */
 export interface Leftovers {
   readonly partitions: readonly TopicPartition[];
-  /** A read position that it may have committed. */
-  readonly position?: { readonly group: string; readonly place: TopicPartition };
+  /** A group whose read positions it may have committed. */
+  readonly group?: string;
 }
 
 export interface TransactionalOptions extends ProducerOptions {

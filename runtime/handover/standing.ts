@@ -37,7 +37,7 @@ export async function leftoversOf(
     ...shadow.filter(({ partition }) => partition === place.partition % shadow.length),
     { topic: topics.ledger(deployment), partition: 0 },
   ];
-  return { partitions, position: { group: groupOf(deployment, revision), place } };
+  return { partitions, group: groupOf(deployment, revision) };
 }
 
 /** What a revision has committed, and which outcomes it has around there. */

@@ -137,13 +137,9 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
         records: [{ topic, key: LEFTOVERS_KEY, value: null }],
       }));
       const beginnings = nothing.length > 0 ? await send(transaction, nothing, COMPRESSION.none) : [];
-      const position = options.leftovers?.position;
-      if (position !== undefined) {
-        await sendOffsets(transaction, {
-          group: position.group,
-          positions: [{ ...position.place, offset: 0n }],
-        });
-      }
+      // None of its positions is written: a marker is all that is needed there, and what is not there cannot be committed.
+      const group = options.leftovers?.group;
+      if (group !== undefined) await sendOffsets(transaction, { group, positions: [] });
       await transaction.abort();
       return new KafkaTransactionalProducer(
         id,
