@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { replaceModel, type Written, writtenModel } from "./edit.ts";
 import { branchOf, commitMessage, type Rollback } from "./plan.ts";
@@ -10,6 +11,7 @@ import { branchOf, commitMessage, type Rollback } from "./plan.ts";
 
 const run = promisify(execFile);
 const ATTEMPTS = 5;
+const SETTLE_MS = 500;
 /** A server that does not answer must not hold the service up. */
 const GIT_MS = 60_000;
 const OUTPUT_BYTES = 32 * 1024 * 1024;
@@ -68,10 +70,13 @@ export class Repository {
   async writeBack(rollback: Rollback, offsets: readonly string[]): Promise<Result> {
     const { branch, mode } = this.#options;
     const own = branchOf(rollback);
+    /** Where the branch was when it last took no push. */
+    let refusedAt: string | undefined;
     for (let attempt = 1; ; attempt++) {
       await this.#git("fetch", "--quiet", "--prune", "origin", "+refs/heads/*:refs/remotes/origin/*");
       if (await this.#has(`refs/remotes/origin/${own}`)) return { kind: "there" };
       await this.#git("checkout", "--quiet", "--force", "-B", "write-back", `origin/${branch}`);
+      const head = await this.#git("rev-parse", "HEAD");
       const edits = await this.#edits(rollback);
       if (edits === undefined) return { kind: "there" };
       if (edits.size === 0) return { kind: "unknown" };
@@ -80,13 +85,15 @@ export class Repository {
       await this.#git("commit", "--quiet", "--message", commitMessage(rollback, offsets));
       const commit = await this.#git("rev-parse", "HEAD");
       // A branch that takes no pushes, or moves all the time, gets one beside it.
-      const to = mode === "push" && attempt < ATTEMPTS ? branch : own;
+      const to = mode === "push" && attempt < ATTEMPTS && refusedAt !== head ? branch : own;
       try {
         await this.#git("push", "--quiet", "origin", `HEAD:refs/heads/${to}`);
         return { kind: "written", branch: to, commit };
       } catch (error) {
         if (to === own) throw error;
-        if (!isMoved(error)) attempt = ATTEMPTS;
+        refusedAt = head;
+        // Whoever pushes at this moment is done then: servers have many sentences for that.
+        await sleep(SETTLE_MS);
       }
     }
   }
@@ -176,9 +183,4 @@ export class Repository {
       throw new GitError(args[0] ?? "", said);
     }
   }
-}
-
-/** Somebody else pushed first. */
-function isMoved(error: unknown): boolean {
-  return error instanceof GitError && /non-fast-forward|fetch first|cannot lock ref/.test(error.message);
 }
