@@ -22,7 +22,8 @@ function generated(): Map<string, string> {
 
 const check = process.argv.includes("--check");
 const stale: string[] = [];
-for (const [path, text] of generated()) {
+const files = generated();
+for (const [path, text] of files) {
   const file = join(root, path);
   let now: string | undefined;
   try {
@@ -36,7 +37,7 @@ for (const [path, text] of generated()) {
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, text);
 }
-for (const path of leftOver()) {
+for (const path of leftOver(files)) {
   stale.push(path);
   if (!check) rmSync(join(root, path));
 }

@@ -1,9 +1,10 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { parse, stringify } from "yaml";
+import { stringify } from "yaml";
 import * as z from "zod";
 import { PART_OF } from "./labels.ts";
 import { CLUSTER_SCOPED } from "./policies.ts";
+import { readYaml } from "./read.ts";
 
 // What Argo CD is given: projects with the least rights, an ApplicationSet over the environments, and what it has to know of
 // a ModelDeployment. Inputs are argocd/argocd.yaml, argocd/environments/ and argocd/lua/.
@@ -51,22 +52,15 @@ const labels = { [PART_OF]: "baton" };
 /** Of what it could not sync, as when the definitions of our kinds are not there yet, it tries again. */
 const RETRY = { limit: 20, backoff: { duration: "2s", factor: 2, maxDuration: "1m" } };
 
-function read<T>(schema: z.ZodType<T>, file: string): T {
-  const parsed = schema.safeParse(parse(readFileSync(join(folder, file), "utf8")));
-  if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map((issue) => `  ${issue.path.join(".")}: ${issue.message}`);
-  throw new Error(`argocd/${file} is wrong:\n${problems.join("\n")}`);
-}
-
 export function readArgo(): { readonly settings: ArgoSettings; readonly environments: ArgoEnvironment[] } {
   const files = readdirSync(join(folder, "environments")).filter((file) => file.endsWith(".yaml"));
   const environments = files.map((file) => {
-    const environment = read(environmentSchema, `environments/${file}`);
+    const environment = readYaml(environmentSchema, `argocd/environments/${file}`);
     if (`${environment.name}.yaml` !== file)
       throw new Error(`argocd/environments/${file}: name is not ${file}`);
     return environment;
   });
-  return { settings: read(settingsSchema, "argocd.yaml"), environments };
+  return { settings: readYaml(settingsSchema, "argocd/argocd.yaml"), environments };
 }
 
 /** Argo CD's own manifests, by path in the repository. */

@@ -6,12 +6,13 @@ import { leftOver, renderManifests } from "./render.ts";
 // other files. What is no longer rendered goes.
 const root = join(import.meta.dirname, "..");
 try {
-  for (const [path, text] of renderManifests()) {
+  const rendered = renderManifests();
+  for (const [path, text] of rendered) {
     mkdirSync(dirname(join(root, path)), { recursive: true });
     writeFileSync(join(root, path), text);
     console.log(path);
   }
-  for (const path of leftOver()) {
+  for (const path of leftOver(rendered)) {
     rmSync(join(root, path));
     console.log(`${path} deleted`);
   }

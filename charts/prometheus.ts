@@ -1,9 +1,8 @@
-import { ApiObject, type Chart } from "cdk8s";
+import type { Chart } from "cdk8s";
 import { stringify } from "yaml";
-import { labelsOf } from "./labels.ts";
+import { addRole } from "./rights.ts";
 import { addStateful } from "./stateful.ts";
 import { imageOf, type Values } from "./values.ts";
-import { inWave } from "./waves.ts";
 
 const PROMETHEUS = { name: "prometheus", port: 9090 };
 const ALERTMANAGER = { name: "alertmanager", port: 9093, gossip: 9094 };
@@ -37,7 +36,14 @@ export function addPrometheus(scope: Chart, values: Values): void {
     resources: prometheus.resources,
     usesApi: true,
   });
-  addRights(scope, namespace, platformNamespace);
+  // It finds the pods of one namespace, and nothing else.
+  addRole(scope, {
+    of: PROMETHEUS.name,
+    accountNamespace: platformNamespace,
+    namespace,
+    rules: [{ apiGroups: [""], resources: ["pods"], verbs: ["get", "list", "watch"] }],
+    wave: "platform",
+  });
   const { replicas, resources } = prometheus.alertmanager;
   const peers = Array.from(
     { length: replicas },
@@ -162,28 +168,4 @@ function alert(name: string, expr: string, lasting: string, about: { severity: s
     labels: { severity: about.severity },
     annotations: { summary: about.summary },
   };
-}
-
-/** Prometheus finds the pods of one namespace, and nothing else. */
-function addRights(scope: Chart, namespace: string, platformNamespace: string): void {
-  const api = "rbac.authorization.k8s.io";
-  const metadata = {
-    name: "baton-prometheus",
-    namespace,
-    labels: labelsOf(PROMETHEUS.name),
-    annotations: inWave("platform"),
-  };
-  new ApiObject(scope, "role", {
-    apiVersion: `${api}/v1`,
-    kind: "Role",
-    metadata,
-    rules: [{ apiGroups: [""], resources: ["pods"], verbs: ["get", "list", "watch"] }],
-  });
-  new ApiObject(scope, "role-binding", {
-    apiVersion: `${api}/v1`,
-    kind: "RoleBinding",
-    metadata,
-    roleRef: { apiGroup: api, kind: "Role", name: metadata.name },
-    subjects: [{ kind: "ServiceAccount", name: PROMETHEUS.name, namespace: platformNamespace }],
-  });
 }

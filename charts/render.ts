@@ -1,8 +1,8 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { App, Chart, Yaml } from "cdk8s";
 import { ConfigMap } from "cdk8s-plus-28";
-import { parse, parseAllDocuments } from "yaml";
+import { parseAllDocuments } from "yaml";
 import { definition, KINDS } from "#operators/model-deployment/api/crd.ts";
 import { type Held, type ObjectKind, readArgo, renderArgo } from "./argocd.ts";
 import { addOperatorFence } from "./fence.ts";
@@ -12,6 +12,7 @@ import { addNetworkPolicies } from "./network.ts";
 import { addEndpoints, addNamespaces, addQuota, ENDPOINTS } from "./platform.ts";
 import { CLUSTER_SCOPED, type Manifest } from "./policies.ts";
 import { addPrometheus } from "./prometheus.ts";
+import { readYaml } from "./read.ts";
 import { addRedis } from "./redis.ts";
 import { addOperatorRights } from "./rights.ts";
 import { addService } from "./service.ts";
@@ -144,21 +145,11 @@ function protectedDefinition(crd: object): object {
 }
 
 /** The environments that there are, by name. Throws when a `cluster.yaml` is wrong. */
-export function environments(folder = clusters): Map<string, Values> {
+export function environments(): Map<string, Values> {
   const found = new Map<string, Values>();
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    let text: string;
-    try {
-      text = readFileSync(join(folder, entry.name, "cluster.yaml"), "utf8");
-    } catch {
-      continue;
-    }
-    const parsed = valuesSchema.safeParse(parse(text));
-    if (!parsed.success) {
-      const problems = parsed.error.issues.map((issue) => `  ${issue.path.join(".")}: ${issue.message}`);
-      throw new Error(`clusters/${entry.name}/cluster.yaml is wrong:\n${problems.join("\n")}`);
-    }
-    found.set(entry.name, parsed.data);
+  for (const { name } of readdirSync(clusters, { withFileTypes: true })) {
+    if (!existsSync(join(clusters, name, "cluster.yaml"))) continue;
+    found.set(name, readYaml(valuesSchema, `clusters/${name}/cluster.yaml`));
   }
   return found;
 }
@@ -207,9 +198,8 @@ export function holds(rendered: ReadonlyMap<string, string>): Held {
   return { platform: kinds("platform"), models: kinds("models"), namespaces: [...new Set(namespaces)] };
 }
 
-/** Files among the manifests that no environment renders any more: Argo CD would go on applying them. */
-export function leftOver(): string[] {
-  const rendered = renderManifests();
+/** Files among the manifests that are not among what is rendered any more: Argo CD would go on applying them. */
+export function leftOver(rendered: ReadonlyMap<string, string>): string[] {
   return [...environments().keys()].flatMap((name) => {
     const folder = join(clusters, name, "manifests");
     const files = existsSync(folder) ? readdirSync(folder, { recursive: true, encoding: "utf8" }) : [];

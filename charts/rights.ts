@@ -1,10 +1,12 @@
 import { ApiObject, type Chart } from "cdk8s";
 import { labelsOf } from "./labels.ts";
-import { inWave } from "./waves.ts";
+import { inWave, type Wave } from "./waves.ts";
 
 // What the operator may do, and nothing else: no wildcards, nothing on Secrets.
 
-interface Rule {
+const API = "rbac.authorization.k8s.io";
+
+export interface Rule {
   readonly apiGroups: readonly string[];
   readonly resources: readonly string[];
   readonly verbs: readonly string[];
@@ -35,23 +37,42 @@ export const OWN_RULES: readonly Rule[] = [
 ];
 
 export function addOperatorRights(scope: Chart, namespace: string): void {
-  const api = "rbac.authorization.k8s.io";
-  const subjects = [{ kind: "ServiceAccount", name: "operator", namespace }];
-  const labels = labelsOf("operator");
-  const annotations = inWave("operator");
-  const add = (kind: string, id: string, body: object) => {
-    const name = "baton-operator";
-    const inside = kind.startsWith("Cluster") ? {} : { namespace };
-    new ApiObject(scope, id, {
-      apiVersion: `${api}/v1`,
-      kind,
-      metadata: { name, labels, annotations, ...inside },
-      ...body,
-    });
-  };
-  const roleRef = (kind: string) => ({ apiGroup: api, kind, name: "baton-operator" });
-  add("ClusterRole", "cluster-role", { rules: CLUSTER_RULES });
-  add("ClusterRoleBinding", "cluster-role-binding", { subjects, roleRef: roleRef("ClusterRole") });
-  add("Role", "role", { rules: OWN_RULES });
-  add("RoleBinding", "role-binding", { subjects, roleRef: roleRef("Role") });
+  const of = "operator";
+  const name = `baton-${of}`;
+  const metadata = { name, labels: labelsOf(of), annotations: inWave("operator") };
+  const kind = "ClusterRole";
+  new ApiObject(scope, "cluster-role", { apiVersion: `${API}/v1`, kind, metadata, rules: CLUSTER_RULES });
+  new ApiObject(scope, "cluster-role-binding", {
+    apiVersion: `${API}/v1`,
+    kind: "ClusterRoleBinding",
+    metadata,
+    roleRef: { apiGroup: API, kind, name },
+    subjects: [{ kind: "ServiceAccount", name: of, namespace }],
+  });
+  addRole(scope, { of, accountNamespace: namespace, namespace, rules: OWN_RULES, wave: "operator" });
+}
+
+/** Rights in one namespace for one account, which may be of another. */
+export function addRole(
+  scope: Chart,
+  role: {
+    /** What it belongs to, and its account. */
+    readonly of: string;
+    readonly accountNamespace: string;
+    readonly namespace: string;
+    readonly rules: readonly Rule[];
+    readonly wave: Wave;
+  },
+): void {
+  const { of, accountNamespace, namespace, rules, wave } = role;
+  const name = `baton-${of}`;
+  const metadata = { name, namespace, labels: labelsOf(of), annotations: inWave(wave) };
+  new ApiObject(scope, "role", { apiVersion: `${API}/v1`, kind: "Role", metadata, rules });
+  new ApiObject(scope, "role-binding", {
+    apiVersion: `${API}/v1`,
+    kind: "RoleBinding",
+    metadata,
+    roleRef: { apiGroup: API, kind: "Role", name },
+    subjects: [{ kind: "ServiceAccount", name: of, namespace: accountNamespace }],
+  });
 }

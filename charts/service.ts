@@ -46,7 +46,7 @@ export interface ServiceProps {
 
 const HTTP_PORT = 8080;
 /** A user that exists in no image, so that no file is its by accident. */
-const USER = 10_001;
+export const USER = 10_001;
 
 /** A service of ours as a Deployment: probes, limits, and as few rights as a pod can have. */
 export function addService(scope: Construct, props: ServiceProps): Deployment {

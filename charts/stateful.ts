@@ -2,11 +2,9 @@ import { createHash } from "node:crypto";
 import { ApiObject, type Chart } from "cdk8s";
 import { addBudget } from "./budget.ts";
 import { labelsOf, NAME } from "./labels.ts";
+import { USER } from "./service.ts";
 import type { Resources } from "./values.ts";
 import { inWave } from "./waves.ts";
-
-/** A user that exists in no image, so that no file is its by accident. */
-const USER = 10_001;
 
 export interface Port {
   readonly name: string;

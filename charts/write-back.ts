@@ -1,9 +1,8 @@
-import { ApiObject, type Chart } from "cdk8s";
+import type { Chart } from "cdk8s";
 import type { IConfigMap } from "cdk8s-plus-28";
-import { labelsOf } from "./labels.ts";
+import { addRole } from "./rights.ts";
 import { addService } from "./service.ts";
 import { imageOf, type Values } from "./values.ts";
-import { inWave } from "./waves.ts";
 
 const NAME = "git-write-back";
 const FILES = "/etc/baton/git";
@@ -35,19 +34,11 @@ export function addWriteBack(scope: Chart, values: Values, endpoints: IConfigMap
     resources,
     wave: "services",
   });
-  const api = "rbac.authorization.k8s.io";
-  const metadata = { name: "baton-git-write-back", labels: labelsOf(NAME), annotations: inWave("services") };
-  new ApiObject(scope, "role", {
-    apiVersion: `${api}/v1`,
-    kind: "Role",
-    metadata,
+  addRole(scope, {
+    of: NAME,
+    accountNamespace: namespace,
+    namespace,
     rules: [{ apiGroups: ["baton.dev"], resources: ["modeldeployments"], verbs: ["list", "watch"] }],
-  });
-  new ApiObject(scope, "role-binding", {
-    apiVersion: `${api}/v1`,
-    kind: "RoleBinding",
-    metadata,
-    roleRef: { apiGroup: api, kind: "Role", name: metadata.name },
-    subjects: [{ kind: "ServiceAccount", name: NAME, namespace }],
+    wave: "services",
   });
 }
