@@ -1,4 +1,4 @@
-/** What can go wrong with the local cluster; the code is stable, the message says what to do. */
+/** What can go wrong with clusters and images on this machine; the code is stable, the message says what to do. */
 export type LocalErrorCode =
   | "TOOL_MISSING"
   | "BUILD_FAILED"
@@ -9,6 +9,9 @@ export type LocalErrorCode =
   | "NOT_READY"
   | "BAD_STATE"
   | "UNKNOWN_LOG"
+  | "UNKNOWN_IMAGE"
+  | "NO_ENGINE"
+  | "DOCKER_FAILED"
   | "MANIFEST_REJECTED";
 
 export class LocalError extends Error {

@@ -37,8 +37,32 @@ export function parseEnv<T extends z.ZodRawShape>(shape: T, env: Env = process.e
   throw new ConfigError(problems);
 }
 
+/** Every variable with what it is and its default, a line each. */
+export function describeEnv(shape: z.ZodRawShape): string {
+  const names = Object.keys(shape);
+  const width = Math.max(0, ...names.map((name) => name.length));
+  return names
+    .map((name) => {
+      const schema = shape[name];
+      const optional = schema instanceof z.ZodType && schema.safeParse(undefined).success;
+      const value = optional ? schema.parse(undefined) : undefined;
+      const standard = optional ? (value === undefined ? " (optional)" : ` (default ${String(value)})`) : "";
+      return `  ${name.padEnd(width)}  ${describe(schema) ?? ""}${standard}`;
+    })
+    .join("\n");
+}
+
+/** A default stands around what was described. */
+function describe(schema: unknown): string | undefined {
+  if (!(schema instanceof z.ZodType)) return undefined;
+  if (schema.description !== undefined) return schema.description;
+  return schema instanceof z.ZodDefault || schema instanceof z.ZodOptional
+    ? describe(schema.unwrap())
+    : undefined;
+}
+
 function described(schema: unknown): string {
-  const text = schema instanceof z.ZodType ? schema.description : undefined;
+  const text = describe(schema);
   return text === undefined ? "" : `; it is ${text}`;
 }
 

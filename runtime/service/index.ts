@@ -3,7 +3,7 @@ import { type Tracer, trace } from "@opentelemetry/api";
 import { type Logger, pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import * as z from "zod";
-import { ConfigError, EXIT_CONFIG, kinds, parseEnv } from "#runtime/config/index.ts";
+import { ConfigError, describeEnv, EXIT_CONFIG, kinds, parseEnv } from "#runtime/config/index.ts";
 import { Health } from "./health.ts";
 import { startTracing } from "./tracing.ts";
 
@@ -47,6 +47,12 @@ const REDACTED = ["password", "secret", "token", "authorization", "apiKey", "acc
 
 /** Runs a service for the life of the process. Never returns normally: the process exits. */
 export async function runService<T extends z.ZodRawShape>(definition: ServiceDefinition<T>): Promise<void> {
+  if (process.argv.includes("--help") || process.argv.includes("-h")) {
+    console.log(
+      `${definition.name}: set by environment variables\n${describeEnv({ ...definition.env, ...COMMON })}`,
+    );
+    process.exit(0);
+  }
   const common = readConfig(COMMON);
   const own = readConfig(definition.env);
   const problems = [

@@ -4,7 +4,8 @@ import { join } from "node:path";
 export type Source =
   | {
       readonly kind: "go";
-      readonly module: "kubernetes" | "etcd" | "kwok" | "argocd" | "kubeconform" | "kube-score";
+      /** A folder below `go/`. */
+      readonly module: string;
       readonly package: string;
       readonly ldflags: string;
       /** A folder of a module whose files come with the binary. */
@@ -35,19 +36,26 @@ const STAMP = [`gitVersion=v${KUBERNETES}`, `gitMajor=${major}`, `gitMinor=${min
   .join(" ");
 
 function kubernetes(name: string, coldSeconds: number, versionArgs = ["--version"]): Tool {
+  const accepts = /v1\.34\.\d+/;
+  const command = `k8s.io/kubernetes/cmd/${name}`;
   return {
-    name,
-    version: KUBERNETES,
-    accepts: /v1\.34\.\d+/,
+    ...goTool(name, KUBERNETES, accepts, "kubernetes", command, STAMP, coldSeconds),
     versionArgs,
-    source: {
-      kind: "go",
-      module: "kubernetes",
-      package: `k8s.io/kubernetes/cmd/${name}`,
-      ldflags: `${STRIP} ${STAMP}`,
-    },
-    coldSeconds,
   };
+}
+
+function goTool(
+  name: string,
+  version: string,
+  accepts: RegExp,
+  module: string,
+  command: string,
+  stamp: string,
+  coldSeconds: number,
+): Tool {
+  const ldflags = `${STRIP} ${stamp}`.trim();
+  const source = { kind: "go", module, package: command, ldflags } as const;
+  return { name, version, accepts, versionArgs: ["--version"], source, coldSeconds };
 }
 
 /** Everything the local cluster runs, in the order in which it is fetched. */
@@ -76,14 +84,7 @@ export const TOOLS: readonly Tool[] = [
     source: { kind: "maven" },
     coldSeconds: 10,
   },
-  {
-    name: "etcd",
-    version: "3.6.16",
-    accepts: /etcd Version: 3\.[56]\./,
-    versionArgs: ["--version"],
-    source: { kind: "go", module: "etcd", package: "go.etcd.io/etcd/server/v3", ldflags: STRIP },
-    coldSeconds: 50,
-  },
+  goTool("etcd", "3.6.16", /etcd Version: 3\.[56]\./, "etcd", "go.etcd.io/etcd/server/v3", "", 50),
   kubernetes("kube-apiserver", 275),
   kubernetes("kube-controller-manager", 75),
   kubernetes("kube-scheduler", 10),
@@ -91,19 +92,15 @@ export const TOOLS: readonly Tool[] = [
 ];
 
 /** Runs pods in name only, for benchmarks with more of them than there is room for. */
-export const KWOK: Tool = {
-  name: "kwok",
-  version: "0.8.0",
-  accepts: /v0\.8\.\d+/,
-  versionArgs: ["--version"],
-  source: {
-    kind: "go",
-    module: "kwok",
-    package: "sigs.k8s.io/kwok/cmd/kwok",
-    ldflags: `${STRIP} -X sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0`,
-  },
-  coldSeconds: 90,
-};
+export const KWOK: Tool = goTool(
+  "kwok",
+  "0.8.0",
+  /v0\.8\.\d+/,
+  "kwok",
+  "sigs.k8s.io/kwok/cmd/kwok",
+  "-X sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0",
+  90,
+);
 
 /** Syncs Git into the cluster; started under several names it is each of its parts. */
 export const ARGOCD: Tool = {
@@ -124,32 +121,63 @@ export const ARGOCD: Tool = {
 
 /** Holds manifests against the schemas of their kinds. */
 export const KUBECONFORM: Tool = {
-  name: "kubeconform",
-  version: "0.8.0",
-  accepts: /v0\.8\.\d+/,
+  ...goTool(
+    "kubeconform",
+    "0.8.0",
+    /v0\.8\.\d+/,
+    "kubeconform",
+    "github.com/yannh/kubeconform/cmd/kubeconform",
+    "-X main.version=v0.8.0",
+    10,
+  ),
   versionArgs: ["-v"],
-  source: {
-    kind: "go",
-    module: "kubeconform",
-    package: "github.com/yannh/kubeconform/cmd/kubeconform",
-    ldflags: `${STRIP} -X main.version=v0.8.0`,
-  },
-  coldSeconds: 10,
 };
 
 /** Holds manifests against what others have learnt about them. */
 export const KUBE_SCORE: Tool = {
-  name: "kube-score",
-  version: "1.20.0",
-  accepts: /1\.20\.\d+/,
+  ...goTool(
+    "kube-score",
+    "1.20.0",
+    /1\.20\.\d+/,
+    "kube-score",
+    "github.com/zegl/kube-score/cmd/kube-score",
+    "-X main.version=1.20.0",
+    30,
+  ),
   versionArgs: ["version"],
-  source: {
-    kind: "go",
-    module: "kube-score",
-    package: "github.com/zegl/kube-score/cmd/kube-score",
-    ldflags: `${STRIP} -X main.version=1.20.0`,
-  },
-  coldSeconds: 30,
+};
+
+/** Runs nodes as containers. */
+export const KIND: Tool = goTool("kind", "0.33.0", /0\.33\./, "kind", "sigs.k8s.io/kind", "", 30);
+
+/** What a node is made of where no image of one can be had, beside the local cluster's own tools. */
+export const NODE_TOOLS: readonly Tool[] = [
+  kubernetes("kubelet", 90),
+  kubernetes("kube-proxy", 15),
+  kubernetes("kubeadm", 20),
+  goTool("coredns", "1.15.0", /1\.15\./, "coredns", "github.com/coredns/coredns", "", 260),
+  // Routes and network policies of pods.
+  goTool("podnet", "1", /^/, "podnet", "baton.dev/toolchain/podnet", "", 20),
+];
+
+/** For images, where Debian's will not do: that one was built without Kubernetes' discovery. */
+export const PROMETHEUS_SERVER: Tool = goTool(
+  "prometheus-server",
+  "3.9.1",
+  /3\.9\.1/,
+  "prometheus",
+  "github.com/prometheus/prometheus/cmd/prometheus",
+  "-X github.com/prometheus/common/version.Version=3.9.1",
+  240,
+);
+
+export const ALERTMANAGER: Tool = {
+  name: "prometheus-alertmanager",
+  version: "system",
+  accepts: /version 0\./,
+  versionArgs: ["--version"],
+  source: { kind: "debian", package: "prometheus-alertmanager" },
+  coldSeconds: 5,
 };
 
 /** The folder that holds one version of one tool. */

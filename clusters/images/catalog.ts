@@ -1,0 +1,87 @@
+// Which images there are and what is in each.
+
+/** What a service of ours is built from. */
+export interface ServiceImage {
+  readonly name: string;
+  readonly entry: string;
+  readonly base: string;
+  /** Packages that stay as they are, beside the bundle: native ones, and one of which we replace parts. */
+  readonly packages: readonly string[];
+  /** Files of the repository that it reads, by the same path. */
+  readonly files?: readonly string[];
+}
+
+/** A program of others, or what services of ours stand on. */
+export interface ServerImage {
+  readonly name: string;
+  /** Programs of this machine, found on the PATH, that come with their libraries. */
+  readonly programs?: readonly string[];
+  /** Tools of the toolchain, and what they are called in the image. */
+  readonly tools?: Readonly<Record<string, string>>;
+  /** Whole folders or files of this machine: where they are, and where they go. */
+  readonly paths?: readonly (readonly [from: string, to: string])[];
+  /** Files whose libraries come along without themselves. */
+  readonly librariesOf?: readonly string[];
+  /** Links by path, with what they point to. */
+  readonly links?: Readonly<Record<string, string>>;
+  /** Java and Kafka's jars. */
+  readonly kafka?: boolean;
+  /** The Node that runs this program. */
+  readonly node?: boolean;
+}
+
+const KAFKA_PACKAGES = ["kafkajs", "kafkajs-snappy"];
+
+export const SERVICE_IMAGES: readonly ServiceImage[] = [
+  { name: "market-data", entry: "apps/market-data/main.ts", base: "base-node", packages: KAFKA_PACKAGES },
+  { name: "features", entry: "apps/features/main.ts", base: "base-node", packages: KAFKA_PACKAGES },
+  {
+    name: "signal-model",
+    entry: "apps/signal-model/main.ts",
+    base: "base-node",
+    packages: [...KAFKA_PACKAGES, "onnxruntime-node"],
+    files: ["apps/signal-model/models/momentum"],
+  },
+  {
+    name: "operator",
+    entry: "operators/model-deployment/main.ts",
+    base: "base-node",
+    packages: KAFKA_PACKAGES,
+  },
+  {
+    name: "git-write-back",
+    entry: "apps/git-write-back/main.ts",
+    base: "base-git",
+    packages: KAFKA_PACKAGES,
+  },
+  { name: "cli", entry: "apps/baton/main.ts", base: "base-node", packages: KAFKA_PACKAGES },
+];
+
+const CERTIFICATES = ["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt"] as const;
+
+/** What services stand on, before them; then the servers that a cluster without a registry needs. */
+export const BASE_IMAGES: readonly ServerImage[] = [
+  {
+    name: "base-node",
+    node: true,
+    paths: [CERTIFICATES],
+    librariesOf: [
+      `node_modules/onnxruntime-node/bin/napi-v6/${process.platform}/${process.arch}/libonnxruntime.so.1`,
+    ],
+  },
+  {
+    name: "base-git",
+    node: true,
+    programs: ["git", "ssh", "ssh-keygen", "dash"],
+    paths: [CERTIFICATES, ["/usr/lib/git-core", "/usr/lib/git-core"]],
+    // git runs its credential helpers through a shell.
+    links: { "/bin/sh": "/usr/bin/dash" },
+  },
+];
+
+export const SERVER_IMAGES: readonly ServerImage[] = [
+  { name: "kafka", kafka: true },
+  { name: "redis", programs: ["redis-server"] },
+  { name: "prometheus", tools: { "prometheus-server": "prometheus" }, paths: [CERTIFICATES] },
+  { name: "alertmanager", tools: { "prometheus-alertmanager": "alertmanager" }, paths: [CERTIFICATES] },
+];

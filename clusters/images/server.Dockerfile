@@ -1,0 +1,5 @@
+# What others wrote: a program, its libraries and nothing else, taken from this machine.
+FROM scratch
+COPY root/ /
+ENV PATH=/usr/local/bin:/usr/bin:/opt/java/bin
+USER 10001:10001
