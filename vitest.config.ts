@@ -49,6 +49,15 @@ export default defineConfig({
       },
       {
         test: {
+          name: "kind",
+          sequence: { groupOrder: 5 },
+          include: ["tests/kind/**/*.test.ts"],
+          globalSetup: ["tests/support/kind-setup.ts"],
+          testTimeout: 300_000,
+        },
+      },
+      {
+        test: {
           name: "operator-faults",
           sequence: { groupOrder: 3 },
           include: ["tests/faults/operator/**/*.test.ts"],

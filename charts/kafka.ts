@@ -61,6 +61,8 @@ function addSingle(scope: Chart, values: Values, kafka: Kafka<"single">): void {
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "log.dirs": `${DATA}/log`,
+    // What is written to is never thrown away: small files go sooner.
+    "log.segment.bytes": 128 * 1024 * 1024,
     ...settings(1, kafka.retentionHours),
   };
   const heap = Math.floor(kafka.resources.memoryMebibytes.limit / 2);

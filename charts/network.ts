@@ -58,11 +58,15 @@ export function flowsOf(values: Values): Flow[] {
     ...[marketData, features, operator, models].map((from) => ({ from, to: brokers, ports: [9092] })),
     { from: operator, to: "outside", ports: API_SERVER },
   ];
+  // Whoever runs the command line in the cluster, for the kill switch or the history.
+  const cli = service("cli");
+  flows.push({ from: cli, to: brokers, ports: [9092] });
+  const ofRedis = [features, models, cli];
   if (redis.provide === "single") {
-    for (const from of [features, models]) flows.push({ from, to: server("redis"), ports: [6379] });
+    for (const from of ofRedis) flows.push({ from, to: server("redis"), ports: [6379] });
   } else if (redis.provide === "managed") {
     const port = Number(new URL(redis.url).port || 6379);
-    for (const from of [features, models]) flows.push({ from, to: "outside", ports: [port] });
+    for (const from of ofRedis) flows.push({ from, to: "outside", ports: [port] });
   }
   if (kafka.provide === "strimzi") {
     flows.push({ from: brokers, to: brokers, ports: [9090, 9091, 9092] });
@@ -106,8 +110,8 @@ export function addNetworkPolicies(scope: Chart, values: Values, namespace: stri
         name,
         namespace,
         labels: labelsOf("network"),
-        // The pods of models and of Strimzi's brokers are made by operators: they are in no manifest.
-        annotations: { ...inWave("limits"), ...(name === "models" || name === "kafka" ? UNSEEN : {}) },
+        // The pods of models and of Strimzi's brokers are made by operators, others by people: they are in no manifest.
+        annotations: { ...inWave("limits"), ...(["models", "kafka", "cli"].includes(name) ? UNSEEN : {}) },
       },
       spec,
     });

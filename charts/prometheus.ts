@@ -25,7 +25,7 @@ export function addPrometheus(scope: Chart, values: Values): void {
       "--storage.tsdb.path=/var/lib/prometheus",
       `--storage.tsdb.retention.time=${prometheus.retentionDays}d`,
       // The disk is full before the time is over: the oldest goes, not the newest.
-      `--storage.tsdb.retention.size=${Math.max(1, Math.floor(prometheus.storageGibibytes * 0.8))}GB`,
+      `--storage.tsdb.retention.size=${Math.max(1, Math.floor((prometheus.storageGibibytes ?? 2) * 0.8))}GB`,
     ],
     ports: [{ name: "http", number: PROMETHEUS.port }],
     paths: { ready: "/-/ready", live: "/-/healthy" },
@@ -73,6 +73,7 @@ export function addPrometheus(scope: Chart, values: Values): void {
     },
     filesAt: "/etc/alertmanager",
     dataAt: "/var/lib/alertmanager",
+    storageGibibytes: undefined,
     resources,
   });
 }

@@ -42,6 +42,7 @@ export function addRedis(scope: Chart, values: Values): void {
     files: { "redis.conf": settings.map((line) => `${line}\n`).join("") },
     filesAt: "/etc/redis",
     dataAt: "/var/lib/redis",
+    storageGibibytes: undefined,
     resources: redis.resources,
   });
 }

@@ -69,7 +69,7 @@ describe("rendered manifests", () => {
     expect(ports("models")).toEqual([9092, 6379]);
     expect(ports("operator")).toEqual([9092, 443, 6443, 9090]);
     expect(policy("redis")?.egress).toBeUndefined();
-    expect(policy("redis")?.ingress).toHaveLength(2);
+    expect(policy("redis")?.ingress).toHaveLength(3);
     expect(policy("deny-all")).toEqual({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
   });
 });

@@ -6,6 +6,9 @@ import { USER } from "./service.ts";
 import type { Resources } from "./values.ts";
 import { inWave } from "./waves.ts";
 
+/** The most of a server's data that stay on the node. */
+const ON_NODE_GIBIBYTES = 3;
+
 export interface Port {
   readonly name: string;
   readonly number: number;
@@ -24,8 +27,8 @@ export interface StatefulProps {
   readonly files: Readonly<Record<string, string>>;
   readonly filesAt: string;
   readonly dataAt: string;
-  /** A disk of its own for each; memory of the node when absent. */
-  readonly storageGibibytes?: number;
+  /** A disk of its own for each; the node's, and gone with the pod, when absent. */
+  readonly storageGibibytes: number | undefined;
   readonly resources: Resources;
   readonly usesApi?: boolean;
   readonly env?: readonly object[];
@@ -50,7 +53,7 @@ export function addStateful(scope: Chart, props: StatefulProps): void {
     image,
     imagePullPolicy: "IfNotPresent",
     env: props.env ?? [],
-    resources: amounts(resources),
+    resources: amounts(resources, storageGibibytes === undefined ? ON_NODE_GIBIBYTES : 0),
     securityContext: {
       runAsNonRoot: true,
       readOnlyRootFilesystem: true,
@@ -139,7 +142,9 @@ export function addStateful(scope: Chart, props: StatefulProps): void {
           volumes: [
             { name: "files", configMap: { name } },
             { name: "scratch", emptyDir: { sizeLimit: "256Mi" } },
-            ...(storageGibibytes === undefined ? [{ name: "data", emptyDir: { sizeLimit: "1Gi" } }] : []),
+            ...(storageGibibytes === undefined
+              ? [{ name: "data", emptyDir: { sizeLimit: `${ON_NODE_GIBIBYTES}Gi` } }]
+              : []),
           ],
         },
       },
@@ -168,12 +173,12 @@ function apart(matchLabels: object): object {
   };
 }
 
-/** CPU and memory as Kubernetes writes them. */
-function amounts({ cpuMillis, memoryMebibytes }: Resources): object {
+/** CPU, memory and what may be written to the node as Kubernetes writes them. */
+function amounts({ cpuMillis, memoryMebibytes }: Resources, dataGibibytes: number): object {
   const of = (which: "request" | "limit") => ({
     cpu: `${cpuMillis[which]}m`,
     memory: `${memoryMebibytes[which]}Mi`,
-    "ephemeral-storage": which === "request" ? "64Mi" : "1Gi",
+    "ephemeral-storage": which === "request" ? "64Mi" : `${dataGibibytes + 1}Gi`,
   });
   return { requests: of("request"), limits: of("limit") };
 }

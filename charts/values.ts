@@ -45,8 +45,12 @@ const imagesSchema = z
     "a tag, or digests: one of the two",
   );
 
+const gibibytes = z.int().min(1).max(10_000);
+
 const storage = {
-  storageGibibytes: z.int().min(1).max(10_000),
+  storageGibibytes: gibibytes
+    .describe("a disk of its own; without, its data are on the node and gone with the pod")
+    .optional(),
   resources: resourcesSchema,
 };
 
@@ -69,7 +73,8 @@ const kafkaSchema = z.discriminatedUnion("provide", [
       version: z.string().regex(/^\d+\.\d+\.\d+$/),
       brokers: z.int().min(3).max(15),
       retentionHours: z.int().min(1).max(8_760),
-      ...storage,
+      storageGibibytes: gibibytes,
+      resources: resourcesSchema,
     })
     .describe("Strimzi's operator, which has to be there, makes the brokers"),
 ]);

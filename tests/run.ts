@@ -8,7 +8,7 @@ import { ensureToolchain } from "#clusters/local/toolchain/index.ts";
 
 // Runs the test suites against the real components, after fetching and building what they need:
 //   npm test                        everything
-//   npm test -- --project unit      one suite (unit, integration, faults, operator-faults, gitops)
+//   npm test -- --project unit      one suite (unit, integration, faults, operator-faults, gitops, kind)
 //   npm test -- bus-kafka           files whose names match
 //   npm run test:faults             the long form of all that does harm
 //   npm run test:faults -- operator the same of the operator alone
@@ -22,7 +22,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 if (values.help) {
-  console.log(`npm test -- [--project unit|integration|faults|operator-faults|gitops]... [part of a file's name]...
+  console.log(`npm test -- [--project unit|integration|faults|operator-faults|gitops|kind]... [part of a file's name]...
 npm run test:faults -- [broker|cluster|halt|handover|operator|outage|protections|redis|signal-model]...
 
 Tests that draw by chance print their seed; SEED=... repeats one.`);
@@ -78,6 +78,8 @@ const rounds = [
   await round(["unit", "integration", "faults"]),
   await round(["operator-faults"]),
   await round(["gitops"]),
+  // Needs a Docker engine: only where it is asked for.
+  ...(values.project.includes("kind") ? [await round(["kind"])] : []),
 ];
 const sum = (count: "passed" | "failed") => rounds.reduce((all, one) => all + one[count], 0);
 console.log(`\n${sum("passed")} passed, ${sum("failed")} failed`);

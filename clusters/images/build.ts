@@ -172,7 +172,6 @@ async function buildServer(image: ServerImage, reference: string, toolchain: Too
       materials.push(...(await goMaterials(path)));
     }
     for (const [from, to] of image.paths ?? []) await files.add(from, to);
-    for (const path of image.librariesOf ?? []) await files.addLibrariesOf(join(root, path));
     for (const [path, target] of Object.entries(image.links ?? {})) await files.link(path, target);
     if (image.node === true) {
       await files.add(process.execPath, "/usr/local/bin/node");

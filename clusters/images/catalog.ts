@@ -20,8 +20,6 @@ export interface ServerImage {
   readonly tools?: Readonly<Record<string, string>>;
   /** Whole folders or files of this machine: where they are, and where they go. */
   readonly paths?: readonly (readonly [from: string, to: string])[];
-  /** Files whose libraries come along without themselves. */
-  readonly librariesOf?: readonly string[];
   /** Links by path, with what they point to. */
   readonly links?: Readonly<Record<string, string>>;
   /** Java and Kafka's jars. */
@@ -57,23 +55,17 @@ export const SERVICE_IMAGES: readonly ServiceImage[] = [
   { name: "cli", entry: "apps/baton/main.ts", base: "base-node", packages: KAFKA_PACKAGES },
 ];
 
-const CERTIFICATES = ["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt"] as const;
+const both = (path: string) => [path, path] as const;
+const CERTIFICATES = both("/etc/ssl/certs/ca-certificates.crt");
 
 /** What services stand on, before them; then the servers that a cluster without a registry needs. */
 export const BASE_IMAGES: readonly ServerImage[] = [
-  {
-    name: "base-node",
-    node: true,
-    paths: [CERTIFICATES],
-    librariesOf: [
-      `node_modules/onnxruntime-node/bin/napi-v6/${process.platform}/${process.arch}/libonnxruntime.so.1`,
-    ],
-  },
+  { name: "base-node", node: true, paths: [CERTIFICATES] },
   {
     name: "base-git",
     node: true,
     programs: ["git", "ssh", "ssh-keygen", "dash"],
-    paths: [CERTIFICATES, ["/usr/lib/git-core", "/usr/lib/git-core"]],
+    paths: [CERTIFICATES, both("/usr/lib/git-core")],
     // git runs its credential helpers through a shell.
     links: { "/bin/sh": "/usr/bin/dash" },
   },
@@ -83,5 +75,10 @@ export const SERVER_IMAGES: readonly ServerImage[] = [
   { name: "kafka", kafka: true },
   { name: "redis", programs: ["redis-server"] },
   { name: "prometheus", tools: { "prometheus-server": "prometheus" }, paths: [CERTIFICATES] },
-  { name: "alertmanager", tools: { "prometheus-alertmanager": "alertmanager" }, paths: [CERTIFICATES] },
+  {
+    name: "alertmanager",
+    tools: { "prometheus-alertmanager": "alertmanager" },
+    // Debian's build reads its templates of messages from there.
+    paths: [CERTIFICATES, both("/usr/share/prometheus/alertmanager")],
+  },
 ];

@@ -1,10 +1,12 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { chmod, copyFile, lstat, mkdir, open, readdir, readlink, realpath, symlink } from "node:fs/promises";
-import { dirname, join, relative, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
+
+const PARTS_OF_LIBC = ["libpthread.so.0", "libdl.so.2", "librt.so.1", "libm.so.6"];
 
 /** Gathers files of this machine below a folder that becomes the root of an image. */
 export class Root {
@@ -46,18 +48,26 @@ export class Root {
     await copyFile(from, at);
     await chmod(at, stat.mode & 0o111 ? 0o755 : 0o644);
     this.taken.add(from);
-    if (await isElf(from)) await this.addLibrariesOf(from);
+    if (await isElf(from)) await this.#libraries(from);
   }
 
   /** What a program, or a library, of this machine is linked with. */
-  async addLibrariesOf(program: string): Promise<void> {
+  async #libraries(program: string): Promise<void> {
     // Fails for a program that needs none.
     const { stdout } = await run("ldd", [program]).catch(() => ({ stdout: "" }));
     for (const [, path] of stdout.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm)) {
-      if (path === undefined || existsSync(join(this.#folder, path))) continue;
-      const real = await realpath(path);
-      await this.#copy(real, path, { from: real, to: path });
+      if (path === undefined) continue;
+      await this.#library(path);
+      // Nobody sees which of these an extension wants that is loaded later, as Kafka's compressors are.
+      const beside = basename(path) === "libc.so.6" ? PARTS_OF_LIBC : [];
+      for (const name of beside) await this.#library(join(dirname(path), name));
     }
+  }
+
+  async #library(path: string): Promise<void> {
+    if (existsSync(join(this.#folder, path)) || !existsSync(path)) return;
+    const real = await realpath(path);
+    await this.#copy(real, path, { from: real, to: path });
   }
 
   /** Where a path of the image is here, with the folder that it is in. */

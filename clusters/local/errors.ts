@@ -12,6 +12,7 @@ export type LocalErrorCode =
   | "UNKNOWN_IMAGE"
   | "NO_ENGINE"
   | "DOCKER_FAILED"
+  | "KUBECTL_FAILED"
   | "MANIFEST_REJECTED";
 
 export class LocalError extends Error {

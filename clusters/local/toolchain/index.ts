@@ -161,6 +161,18 @@ async function install(tool: Tool, cache: string, progress: (line: string) => vo
   }
 }
 
+/** Installs what a program comes with where it is not on the PATH. */
+export async function ensureProgram(
+  command: string,
+  debianPackage: string,
+  progress: (line: string) => void,
+): Promise<void> {
+  const { code } = await exec("which", [command]);
+  if (code === 0) return;
+  progress(`installing ${debianPackage} ...`);
+  await installDebian(debianPackage);
+}
+
 /**
  * Installs a Debian package without letting it start its daemon: the cluster runs its own on its own port.
  */

@@ -26,7 +26,8 @@ export interface Tool {
   readonly coldSeconds: number;
 }
 
-const KUBERNETES = "1.34.4";
+/** The version of all that is Kubernetes. */
+export const KUBERNETES = "1.34.4";
 const KAFKA = "4.3.1";
 const [major, minor] = KUBERNETES.split(".");
 const STRIP = "-s -w";
@@ -158,6 +159,7 @@ export const NODE_TOOLS: readonly Tool[] = [
   goTool("coredns", "1.15.0", /1\.15\./, "coredns", "github.com/coredns/coredns", "", 260),
   // Routes and network policies of pods.
   goTool("podnet", "1", /^/, "podnet", "baton.dev/toolchain/podnet", "", 20),
+  goTool("pause", "1", /^/, "podnet", "baton.dev/toolchain/podnet/pause", "", 1),
 ];
 
 /** For images, where Debian's will not do: that one was built without Kubernetes' discovery. */
