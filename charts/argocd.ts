@@ -77,6 +77,7 @@ export function renderArgo(
     ["argocd/manifests/projects.yaml", documents(...projects)],
     ["argocd/manifests/environments.yaml", documents(applicationSet(settings))],
     ["argocd/install/argocd-cm.yaml", documents(customizations(settings))],
+    ["argocd/install/argocd-notifications-cm.yaml", documents(notifications(settings))],
   ]);
 }
 
@@ -202,14 +203,50 @@ function applicationSet({ repoURL, revision, namespace }: ArgoSettings): object 
   };
 }
 
-/** By the triggers that Argo CD's own catalogue has; who is told is set on the project or in argocd-notifications-cm. */
+/** What Argo CD tells of, under the names of its own catalogue: when, and in which words. */
+const NOTICES = [
+  {
+    trigger: "on-deployed",
+    template: "baton-deployed",
+    when: "app.status.operationState?.phase == 'Succeeded' and app.status.health.status == 'Healthy' and app.status.sync.status == 'Synced'",
+    says: "{{.app.metadata.name}} runs what is in Git ({{.app.status.sync.revision}}).",
+  },
+  {
+    trigger: "on-health-degraded",
+    template: "baton-degraded",
+    when: "app.status.health.status == 'Degraded'",
+    says: "{{.app.metadata.name}} is degraded: a release was taken back or does not go on. Its ModelDeployment says why, and so does `baton get`.",
+  },
+  {
+    trigger: "on-sync-failed",
+    template: "baton-sync-failed",
+    when: "app.status.operationState?.phase in ['Error', 'Failed']",
+    says: "{{.app.metadata.name}} could not be synced: {{.app.status.operationState.message}}",
+  },
+];
+
+/** Who is told, and through which service, is set in argocd-notifications-cm. */
 function subscriptions(): Record<string, string> {
   return Object.fromEntries(
-    ["on-sync-failed", "on-health-degraded"].map((trigger) => [
-      `notifications.argoproj.io/subscribe.${trigger}.slack`,
-      "baton-releases",
-    ]),
+    NOTICES.map(({ trigger }) => [`notifications.argoproj.io/subscribe.${trigger}.slack`, "baton-releases"]),
   );
+}
+
+/** For `kubectl apply --server-side`: services, and what else is set there, stay. */
+function notifications({ namespace }: ArgoSettings): object {
+  // Once for each commit.
+  const oncePer = "app.status.sync.revision";
+  return {
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: { name: "argocd-notifications-cm", namespace, labels: { [PART_OF]: "argocd" } },
+    data: Object.fromEntries(
+      NOTICES.flatMap(({ trigger, template, when, says }) => [
+        [`trigger.${trigger}`, stringify([{ when, oncePer, send: [template] }], { lineWidth: 0 })],
+        [`template.${template}`, stringify({ message: says }, { lineWidth: 0 })],
+      ]),
+    ),
+  };
 }
 
 function wave(number: number): Record<string, string> {

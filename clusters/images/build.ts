@@ -183,7 +183,9 @@ async function buildServer(image: ServerImage, reference: string, toolchain: Too
     }
     if (image.kafka === true) {
       const jars = toolPath(toolchain, "kafka");
-      await files.add(await javaHome(), "/opt/java");
+      const home = await javaHome();
+      // The rest is for building.
+      for (const part of ["bin", "conf", "lib"]) await files.add(join(home, part), join("/opt/java", part));
       await files.add(jars, "/opt/kafka/libs");
       materials.push(...(await jarMaterials(jars)));
     }

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { Command } from "commander";
 import { needEngine } from "../docker.ts";
 import { LocalError, messageOf } from "../local/errors.ts";
-import { downKind, kubeconfigOf, kubectl, loadKind, nodesOf, upKind } from "./cluster.ts";
+import { createKind, downKind, kubeconfigOf, kubectl, loadKind, nodesOf, upKind } from "./cluster.ts";
 import { startEngine, stopEngine } from "./engine.ts";
 
 const program = new Command("kind")
@@ -17,9 +17,11 @@ const progress = (line: string) => console.error(line);
 program
   .command("up")
   .description("create the cluster, build and load the images, apply the platform and wait until it is ready")
-  .action(async () => {
+  .option("--only-nodes", "create the cluster and nothing in it")
+  .action(async ({ onlyNodes }: { onlyNodes?: boolean }) => {
     const { name } = options();
-    await upKind(name, progress);
+    if (onlyNodes === true) await createKind(name, progress);
+    else await upKind(name, progress);
     await show(name);
   });
 
@@ -43,7 +45,9 @@ program
 
 program
   .command("test")
-  .description("run the tests that need real nodes, on a cluster of their own that goes away afterwards")
+  .description(
+    "run the tests that need real nodes, on the cluster that KIND_CLUSTER names, or one of their own that goes away",
+  )
   .action(async () => {
     await needEngine();
     const child = spawn(process.execPath, ["tests/run.ts", "--project", "kind"], { stdio: "inherit" });

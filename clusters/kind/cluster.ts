@@ -50,12 +50,17 @@ export async function kubectl(name: string, ...args: readonly string[]): Promise
   }
 }
 
-/** Makes the cluster where there is none, brings the images to it, applies the platform and waits until all of it is ready. */
-export async function upKind(name: string, progress: Progress): Promise<void> {
+/** Makes the cluster where there is none. */
+export async function createKind(name: string, progress: Progress): Promise<void> {
   await needEngine();
   const toolchain = await ensureToolchain({ progress, more: [KIND] });
   if (await runs(name, toolchain)) progress(`kind: ${name} is there already`);
   else await create(name, toolchain, progress);
+}
+
+/** Makes the cluster, brings the images to it, applies the platform and waits until all of it is ready. */
+export async function upKind(name: string, progress: Progress): Promise<void> {
+  await createKind(name, progress);
   await loadKind(name, progress);
   await apply(name, progress);
   await waitReady(name, progress);

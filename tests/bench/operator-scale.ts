@@ -1,6 +1,10 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KubeConfig } from "@kubernetes/client-node";
+import { OPERATOR_NODE_OPTIONS } from "#charts/render.ts";
+import { bundle } from "#clusters/images/bundle.ts";
 import { KubeApi } from "#operators/controller-kit/api.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
@@ -13,7 +17,7 @@ import { freePort, Subject } from "#tests/support/processes.ts";
 import { machine, percentile, show, spread, table } from "./table.ts";
 
 // Many objects that change at once, against the real API server, scheduler and controllers; pods are KWOK's, which run in
-// name only. The operator is a process of its own: what it takes is what the kernel and its own metrics say.
+// name only. The operator is a process of its own, as its image has it: what it takes is what the kernel and its own metrics say.
 
 const NAME = "bench-scale";
 const SIZES = (process.env["OBJECTS"] ?? "50,500").split(",").map(Number);
@@ -25,6 +29,8 @@ const CHURN_MINUTES = Number(process.env["CHURN_MINUTES"] ?? 0);
 const progress = (line: string) => void process.stderr.write(`${line}\n`);
 
 console.log(machine());
+const shipped = await mkdtemp(join(tmpdir(), "baton-operator-"));
+await bundle("operators/model-deployment/main.ts", ["kafkajs", "kafkajs-snappy"], shipped);
 await withCluster(NAME, async (cluster) => {
   const end = await runInNameOnly(cluster, progress);
   const config = new KubeConfig();
@@ -37,6 +43,7 @@ await withCluster(NAME, async (cluster) => {
     await end();
   }
 });
+await rm(shipped, { recursive: true });
 
 /** Sums of what the operator's own metrics say. */
 async function measured(port: number): Promise<{ writes: number; cpu: number; rss: number }> {
@@ -77,7 +84,7 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
     },
   });
   const port = await freePort();
-  const operator = new Subject(process.execPath, ["operators/model-deployment/main.ts"], {
+  const operator = new Subject(process.execPath, [join(shipped, "main.js")], {
     KUBECONFIG: join(cluster.folder, "pki", "admin.kubeconfig"),
     KAFKA_BROKERS: `127.0.0.1:${cluster.ports.kafka}`,
     PROMETHEUS_URL: `http://127.0.0.1:${cluster.ports.prometheus}`,
@@ -85,6 +92,7 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
     WATCH_NAMESPACE: bench.namespace,
     HTTP_PORT: String(port),
     LOG_LEVEL: "warn",
+    NODE_OPTIONS: OPERATOR_NODE_OPTIONS,
   });
   const spec = (version: string) =>
     bench.plainSpec(version, (draft) => {
