@@ -157,8 +157,8 @@ function projectsOf(
 function applicationSet({ repoURL, revision, namespace }: ArgoSettings): object {
   const git = { repoURL, revision, files: [{ path: "argocd/environments/*.yaml" }] };
   const parts = [
-    { part: "platform", folder: "manifests" },
-    { part: "models", folder: "manifests/models" },
+    { part: "platform", folder: "manifests", without: "models/*" },
+    { part: "models", folder: "manifests/models", without: "" },
   ];
   return {
     apiVersion: API,
@@ -181,7 +181,12 @@ function applicationSet({ repoURL, revision, namespace }: ArgoSettings): object 
         },
         spec: {
           project: "baton-{{.name}}-{{.part}}",
-          source: { repoURL, targetRevision: revision, path: "clusters/{{.name}}/{{.folder}}" },
+          source: {
+            repoURL,
+            targetRevision: revision,
+            path: "clusters/{{.name}}/{{.folder}}",
+            directory: { recurse: true, exclude: "{{.without}}" },
+          },
           destination: { server: "{{.server}}", namespace: "{{.namespace}}" },
           // Who else writes: an autoscaler, through the scale subresource.
           ignoreDifferences: [

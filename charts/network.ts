@@ -81,7 +81,7 @@ export function flowsOf(values: Values): Flow[] {
   if (prometheus.provide === "single") {
     const watcher = server("prometheus");
     const alerts = server("alertmanager");
-    flows.push({ from: operator, to: watcher, ports: [9090] });
+    for (const from of [operator, cli]) flows.push({ from, to: watcher, ports: [9090] });
     const watched = [
       marketData,
       features,
@@ -110,8 +110,8 @@ export function addNetworkPolicies(scope: Chart, values: Values, namespace: stri
         name,
         namespace,
         labels: labelsOf("network"),
-        // The pods of models and of Strimzi's brokers are made by operators, others by people: they are in no manifest.
-        annotations: { ...inWave("limits"), ...(["models", "kafka", "cli"].includes(name) ? UNSEEN : {}) },
+        // The pods of models and of Strimzi's brokers are made by operators: they are in no manifest.
+        annotations: { ...inWave("limits"), ...(["models", "kafka"].includes(name) ? UNSEEN : {}) },
       },
       spec,
     });

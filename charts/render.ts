@@ -16,6 +16,7 @@ import { readYaml } from "./read.ts";
 import { addRedis } from "./redis.ts";
 import { addOperatorRights } from "./rights.ts";
 import { addService } from "./service.ts";
+import { addCliAccount, addSmokeTest } from "./smoke-test.ts";
 import { imageOf, type Values, valuesSchema } from "./values.ts";
 import { inWave } from "./waves.ts";
 import { addWriteBack } from "./write-back.ts";
@@ -30,7 +31,7 @@ const clusters = join(import.meta.dirname, "..", "clusters");
 
 /**
  * The manifests of one environment, by file name. What is under `models/` is of our own kinds: it is applied when the
- * definitions of those are there.
+ * definitions of those are there. What is under `hooks/` is run by Argo CD, after a sync.
  */
 export function renderCluster(values: Values): Map<string, string> {
   const app = new App();
@@ -121,6 +122,8 @@ export function renderCluster(values: Values): Map<string, string> {
     addOperatorFence(scope, namespace);
   });
   chart("git-write-back", (scope) => addWriteBack(scope, values, common(scope).endpoints));
+  chart("cli", addCliAccount);
+  chart("hooks/smoke-test", (scope) => addSmokeTest(scope, values));
   chart("models/analysis-templates", (scope) => addAnalysisTemplates(scope, values));
   chart("models/instruments", addInstruments);
   chart(`models/${values.signalModel.deployment}`, (scope) => addSignalModel(scope, values));

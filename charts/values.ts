@@ -25,7 +25,7 @@ const SMALL = {
   memoryMebibytes: { request: 128, limit: 384 },
 };
 
-const SERVICE_IMAGES = ["market-data", "features", "signal-model", "operator"] as const;
+const SERVICE_IMAGES = ["market-data", "features", "signal-model", "operator", "cli"] as const;
 const PLATFORM_IMAGES = ["git-write-back", "kafka", "redis", "prometheus", "alertmanager"] as const;
 export const IMAGES = [...SERVICE_IMAGES, ...PLATFORM_IMAGES] as const;
 export type ImageName = (typeof IMAGES)[number];

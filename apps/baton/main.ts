@@ -4,6 +4,7 @@ import { ApiError } from "#operators/controller-kit/errors.ts";
 import { BusError } from "#runtime/bus/errors.ts";
 import { HandoverError } from "#runtime/handover/errors.ts";
 import { assignmentsCommand } from "./assignments.ts";
+import { checkCommand } from "./check.ts";
 import { deadLettersCommand } from "./dead-letters.ts";
 import { getCommand } from "./deployments.ts";
 import { haltCommands } from "./halt.ts";
@@ -28,6 +29,7 @@ for (const command of [
   historyCommand(),
   ...haltCommands(),
   deadLettersCommand(),
+  checkCommand(),
 ]) {
   program.addCommand(command);
 }

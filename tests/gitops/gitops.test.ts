@@ -1,18 +1,21 @@
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { KubeConfig, KubernetesObjectApi } from "@kubernetes/client-node";
+import { KubeConfig, type KubernetesObject, KubernetesObjectApi } from "@kubernetes/client-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { parseAllDocuments } from "yaml";
-import { renderArgo } from "#charts/argocd.ts";
+import { parseAllDocuments, stringify } from "yaml";
+import { type ArgoEnvironment, renderArgo } from "#charts/argocd.ts";
 import { environments, holds, renderCluster } from "#charts/render.ts";
 import type { Values } from "#charts/values.ts";
-import { upCluster } from "#clusters/local/lifecycle.ts";
+import { downCluster, upCluster } from "#clusters/local/lifecycle.ts";
 import { KubeApi, type KubeObject, type Resource } from "#operators/controller-kit/api.ts";
 import { resourceOf } from "#operators/model-deployment/api/crd.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
+import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { verifyHistory } from "#runtime/handover/history/read.ts";
+import type { Verdict } from "#runtime/handover/history/verify.ts";
 import { ArgoCd, NAMESPACE } from "#tests/support/argocd.ts";
-import { wipeCluster } from "#tests/support/fresh-cluster.ts";
+import { type TestCluster, wipeCluster } from "#tests/support/fresh-cluster.ts";
 import { freePort, Subject } from "#tests/support/processes.ts";
 import { Repository } from "#tests/support/repository.ts";
 import { waitFor } from "#tests/support/wait.ts";
@@ -28,16 +31,29 @@ const APPLICATIONS: Resource = {
   plural: "applications",
   kind: "Application",
 };
+const PROJECTS: Resource = {
+  group: "argoproj.io",
+  version: "v1alpha1",
+  plural: "appprojects",
+  kind: "AppProject",
+};
+type Project = KubeObject & { readonly spec: { readonly syncWindows?: readonly object[] } };
 const DEPLOYMENTS: Resource = { group: "apps", version: "v1", plural: "deployments", kind: "Deployment" };
 const MODELS = resourceOf("ModelDeployment");
+const PLATFORM = "baton-local-platform";
 const RELEASED = "baton-local-models";
+const APPLICATIONS_HERE = [PLATFORM, RELEASED];
 const NAME = "momentum";
 
 interface Application extends KubeObject {
   readonly status?: {
     readonly sync?: { readonly status?: string; readonly revision?: string };
     readonly health?: { readonly status?: string };
-    readonly operationState?: { readonly phase?: string; readonly message?: string };
+    readonly operationState?: {
+      readonly phase?: string;
+      readonly message?: string;
+      readonly syncResult?: { readonly resources: readonly object[] };
+    };
     readonly history?: readonly { readonly revision: string; readonly deployedAt: string }[];
     readonly resources?: readonly {
       readonly kind: string;
@@ -52,6 +68,7 @@ type Model = KubeObject & {
   readonly status?: ModelDeploymentStatus;
 };
 
+let cluster: TestCluster;
 let repository: Repository;
 let argo: ArgoCd;
 let api: KubeApi;
@@ -62,7 +79,11 @@ let writer: Subject;
 let values: Values;
 
 /** Renders an environment as `npm run synth` does, and pushes that. */
-async function pushValues(change: Partial<Values>, message: string): Promise<string> {
+async function pushValues(
+  change: Partial<Values>,
+  message: string,
+  windows: ArgoEnvironment["windows"] = [],
+): Promise<string> {
   values = { ...values, ...change };
   const rendered = renderCluster(values);
   const settings = { repoURL: repository.url, revision: "main", namespace: NAMESPACE };
@@ -70,7 +91,7 @@ async function pushValues(change: Partial<Values>, message: string): Promise<str
     name: "local",
     server: "https://kubernetes.default.svc",
     namespace: "baton",
-    windows: [],
+    windows,
   };
   const files = new Map([...rendered].map(([file, text]) => [`clusters/local/manifests/${file}`, text]));
   for (const [path, text] of renderArgo(settings, [environment], () => holds(rendered)))
@@ -147,9 +168,63 @@ const ended = (version: string, completionStatus: string) =>
     return over && last?.version === version && last.completionStatus === completionStatus;
   });
 
+async function startArgo(): Promise<void> {
+  const customizations = await readFile(join(ROOT, "argocd/install/argocd-cm.yaml"), "utf8");
+  argo = await ArgoCd.start(cluster, customizations);
+}
+
+/** What a person does once, with an empty cluster. */
+async function bootstrap(): Promise<void> {
+  const text = await readFile(join(repository.work, "argocd/bootstrap/baton.yaml"), "utf8");
+  for (const document of parseAllDocuments(text)) await objects.create(document.toJS());
+  await until("baton", "Synced Healthy", pushed());
+  await waitFor("the applications", () => application(RELEASED), 60_000);
+  for (const name of APPLICATIONS_HERE) await until(name, "Synced Healthy", pushed(), 120_000);
+}
+
+async function windowsAre(count: number): Promise<void> {
+  for (const name of APPLICATIONS_HERE) {
+    await waitFor("the windows", async () => {
+      const project = await api.get<Project>(PROJECTS, NAMESPACE, name);
+      return (project.spec.syncWindows ?? []).length === count;
+    });
+  }
+}
+
+/** What the cluster has of what Git says: of each object the fields that are written there. */
+async function ownedByGit(): Promise<Map<string, string>> {
+  const owned = new Map<string, string>();
+  for (const [file, text] of renderCluster(values)) {
+    for (const document of parseAllDocuments(text)) {
+      const wanted = document.toJS() as KubernetesObject & { metadata: { name: string } };
+      const live = await objects.read(wanted);
+      owned.set(`${file} ${wanted.kind} ${wanted.metadata.name}`, stringify(fieldsOf(live, wanted)));
+    }
+  }
+  return owned;
+}
+
+/** Of a value the fields that another one has as well. */
+function fieldsOf(value: unknown, like: unknown): unknown {
+  if (Array.isArray(like) && Array.isArray(value)) return value.map((entry, i) => fieldsOf(entry, like[i]));
+  if (typeof like !== "object" || like === null || typeof value !== "object" || value === null) return value;
+  const fields = value as Record<string, unknown>;
+  return Object.fromEntries(Object.entries(like).map(([key, part]) => [key, fieldsOf(fields[key], part)]));
+}
+
+async function verdict(): Promise<Verdict> {
+  const bus = new KafkaBus({ brokers: [`127.0.0.1:${cluster.ports.kafka}`], clientId: "test" });
+  try {
+    return await verifyHistory(bus, NAME);
+  } finally {
+    await bus.close();
+  }
+}
+
 beforeAll(async () => {
   await wipeCluster(CLUSTER);
-  const { folder, ports, name } = await upCluster(CLUSTER, (line) => console.error(line));
+  cluster = await upCluster(CLUSTER, (line) => console.error(line));
+  const { folder, ports } = cluster;
   const kubeconfig = join(folder, "pki", "admin.kubeconfig");
   const config = new KubeConfig();
   config.loadFromFile(kubeconfig);
@@ -167,8 +242,7 @@ beforeAll(async () => {
     },
     ...{ GIT_URL: repository.url, GIT_PATH: "clusters/local", GIT_MODE: "push", LOG_LEVEL: "info" },
   });
-  const customizations = await readFile(join(ROOT, "argocd/install/argocd-cm.yaml"), "utf8");
-  argo = await ArgoCd.start({ name, folder, ports }, customizations);
+  await startArgo();
 }, 900_000);
 
 afterAll(async () => {
@@ -181,18 +255,20 @@ afterAll(async () => {
 
 describe("Git push to deploy", { timeout: 180_000 }, () => {
   it("brings everything up from an empty cluster", async () => {
-    const commit = await pushValues({}, "Begin");
+    await pushValues({}, "Begin");
     const started = Date.now();
-    const bootstrap = await readFile(join(repository.work, "argocd/bootstrap/baton.yaml"), "utf8");
-    for (const document of parseAllDocuments(bootstrap)) {
-      await objects.create(document.toJS());
-    }
-    await until("baton", "Synced Healthy", commit);
-    await waitFor("the applications", () => application(RELEASED), 60_000);
-    for (const name of ["baton-local-platform", RELEASED])
-      await until(name, "Synced Healthy", commit, 120_000);
+    await bootstrap();
     console.log(`from bootstrap to all healthy: ${Date.now() - started} ms`);
     expect((await model()).status?.stable?.version).toBe("1.0.0");
+    // A sync is over when the platform was seen to work.
+    const { status } = await waitFor("the sync to be over", async () => {
+      const found = await application(PLATFORM);
+      return found.status?.operationState?.phase === "Succeeded" ? found : undefined;
+    });
+    expect(status?.operationState?.syncResult?.resources).toContainEqual(
+      expect.objectContaining({ kind: "Job", name: "smoke-test", hookPhase: "Succeeded" }),
+    );
+    console.log(`until the platform was seen to work: ${Date.now() - started} ms`);
   });
 
   it("brings a version in that is pushed, one group of instruments after another", async () => {
@@ -288,5 +364,57 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
     // Git names 1.0.0 again, with the new level of logging: a release like any other.
     await until(RELEASED, "Synced Healthy", written);
     expect((await model()).status?.stable?.version).toBe("1.0.0");
+    repository.git("reset", "--quiet", "--hard", written);
+    const { signalModel } = await modelOf("1.0.0");
+    values = { ...values, signalModel: { ...signalModel, stepPause: "1s" } };
+  });
+
+  it("syncs nothing by itself while a window says so", async () => {
+    const windows = [
+      { kind: "deny" as const, schedule: "* * * * *", duration: "1h", timeZone: "UTC", manualSync: true },
+    ];
+    await pushValues({}, "Close the window", windows);
+    await windowsAre(1);
+    const commit = await pushValues({ logLevel: "info" }, "Change something meanwhile", windows);
+    await until(RELEASED, "OutOfSync Healthy", commit);
+    await new Promise((resolve) => setTimeout(resolve, 5_000));
+    expect(stateOf(await application(RELEASED))).toBe("OutOfSync Healthy");
+    const opened = await pushValues({}, "Open the window");
+    await windowsAre(0);
+    // Without a word Argo CD looks again after minutes.
+    await refresh();
+    for (const name of APPLICATIONS_HERE) await until(name, "Synced Healthy", opened, 120_000);
+  });
+
+  it("comes back the same after its cluster is lost, with Git and Kafka, and goes on where it was", async () => {
+    const before = await ownedByGit();
+    const decided = await verdict();
+    expect(decided.ok).toBe(true);
+    const { stable } = (await model()).status ?? {};
+    await argo.close();
+    await writer.end("SIGTERM");
+    await downCluster(CLUSTER);
+    await rm(join(cluster.folder, "etcd"), { recursive: true });
+    cluster = await upCluster(CLUSTER, (line) => console.error(line));
+    await waitFor("an empty cluster", async () => {
+      const names = await objects.list("v1", "Namespace");
+      return !names.items.some(({ metadata }) => metadata?.name === NAMESPACE);
+    });
+    await startArgo();
+    const started = Date.now();
+    await bootstrap();
+    console.log(`from bootstrap after the loss to all healthy: ${Date.now() - started} ms`);
+    expect((await model()).status?.stable?.revision).toBe(stable?.revision);
+    expect(await ownedByGit()).toEqual(before);
+    const after = await waitFor(
+      "decisions again",
+      async () => {
+        const now = await verdict();
+        return now.counts.live > decided.counts.live + 1_000 ? now : undefined;
+      },
+      60_000,
+      500,
+    );
+    expect(after).toMatchObject({ ok: true, violations: [] });
   });
 });

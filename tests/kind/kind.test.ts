@@ -184,7 +184,7 @@ describe("the platform on real kubelets", () => {
       reachable("from-stranger", app("stranger"), all),
       reachable("from-operator", app("operator"), all),
     ]);
-    expect(cli).toEqual([kafka, redis]);
+    expect(cli).toEqual([kafka, redis, prometheus]);
     expect(stranger).toEqual([]);
     expect(operator).toEqual([kafka, prometheus, apiServer]);
   });

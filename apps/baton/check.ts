@@ -1,0 +1,129 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Command, InvalidArgumentError } from "commander";
+import * as z from "zod";
+import type { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { connectRedis } from "#runtime/redis/index.ts";
+import { type Common, common, withBus } from "./common.ts";
+
+interface Options extends Common {
+  readonly redis?: string;
+  readonly prometheus?: string;
+  readonly topic: string;
+  readonly namespace: string;
+  readonly within: number;
+}
+
+/** Throws, in a sentence, as long as it is not so; resolves with what it saw. */
+type Check = () => Promise<string>;
+
+const AGAIN_MS = 1_000;
+const ANSWER_MS = 3_000;
+
+/** `baton check`: a smoke test of what the services of a namespace need, and of their work. */
+export function checkCommand(): Command {
+  return common(new Command("check"))
+    .description(
+      "whether Kafka, Redis and Prometheus answer, market data flow and every service is seen: a smoke test",
+    )
+    .option("--redis <url>", "Redis's address (default: REDIS_URL; not looked at where neither is set)")
+    .option("--prometheus <url>", "Prometheus' address (default: PROMETHEUS_URL; likewise)")
+    .option("--topic <name>", "market data that have to flow", "md.crypto.main")
+    .option("-n, --namespace <name>", "of the services", process.env["NAMESPACE"] ?? "baton")
+    .option("--within <seconds>", "how long something may take until it is so", seconds, 60)
+    .addHelpText("after", "\nExit code 1 when something is not so in time.")
+    .action((options: Options) => withBus(options, (bus) => run(bus, options)));
+}
+
+async function run(bus: KafkaBus, options: Options): Promise<void> {
+  const redis = options.redis ?? process.env["REDIS_URL"];
+  const prometheus = options.prometheus ?? process.env["PROMETHEUS_URL"];
+  const checks: (readonly [name: string, check: Check])[] = [
+    ["kafka", () => marketData(bus, options.topic)],
+    ...(redis ? [["redis", () => answers(redis)] as const] : []),
+    ...(prometheus ? [["prometheus", () => seen(prometheus, options.namespace)] as const] : []),
+  ];
+  const deadline = Date.now() + options.within * 1_000;
+  const results = await Promise.all(
+    checks.map(async ([name, check]) => {
+      const started = Date.now();
+      const { ok, says } = await untilSo(check, deadline);
+      if (!options.json) console.log(`${ok ? "ok    " : "FAILED"} ${name.padEnd(10)} ${says}`);
+      return { name, ok, says, seconds: (Date.now() - started) / 1000 };
+    }),
+  );
+  if (options.json) console.log(JSON.stringify(results));
+  if (results.some(({ ok }) => !ok)) process.exitCode = 1;
+}
+
+async function untilSo(check: Check, deadline: number): Promise<{ ok: boolean; says: string }> {
+  for (;;) {
+    try {
+      return { ok: true, says: await check() };
+    } catch (error) {
+      if (Date.now() + AGAIN_MS > deadline) return { ok: false, says: (error as Error).message };
+      await sleep(AGAIN_MS);
+    }
+  }
+}
+
+async function marketData(bus: KafkaBus, topic: string): Promise<string> {
+  const admin = await bus.admin();
+  const end = async () =>
+    [...(await admin.offsets(topic)).values()].reduce((sum, { latest }) => sum + latest, 0n);
+  const before = await end();
+  await sleep(AGAIN_MS);
+  const more = (await end()) - before;
+  if (more > 0n) return `${more} messages a second on ${topic}`;
+  throw new Error(`nothing is written to ${topic}`);
+}
+
+async function answers(url: string): Promise<string> {
+  const redis = connectRedis(url, ANSWER_MS);
+  try {
+    if (redis.status !== "ready") {
+      await Promise.race([
+        new Promise((resolve) => redis.once("ready", resolve)),
+        sleep(ANSWER_MS).then(() => Promise.reject(new Error("Redis does not answer"))),
+      ]);
+    }
+    await redis.ping();
+    return "answers";
+  } finally {
+    redis.disconnect();
+  }
+}
+
+const answerSchema = z.object({
+  data: z.object({
+    result: z.array(
+      z.object({
+        metric: z.object({ app: z.string().default("?") }),
+        value: z.tuple([z.number(), z.string()]),
+      }),
+    ),
+  }),
+});
+
+/** That Prometheus reads every pod that it knows of in the namespace. */
+async function seen(address: string, namespace: string): Promise<string> {
+  const url = new URL("/api/v1/query", address);
+  url.searchParams.set("query", `min by (app) (up{namespace=${JSON.stringify(namespace)}})`);
+  const response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_MS) }).catch((error: unknown) => {
+    throw new Error(`Prometheus does not answer at ${address}`, { cause: error });
+  });
+  if (!response.ok) throw new Error(`Prometheus answers ${response.status}`);
+  const { result } = answerSchema.parse(await response.json()).data;
+  const down = result.filter(({ value }) => value[1] !== "1").map(({ metric }) => metric.app);
+  if (result.length === 0) throw new Error(`Prometheus knows no service in ${namespace}`);
+  if (down.length > 0) throw new Error(`Prometheus does not reach ${down.join(", ")}`);
+  return `reads ${result
+    .map(({ metric }) => metric.app)
+    .toSorted()
+    .join(", ")}`;
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (Number.isFinite(value) && value > 0) return value;
+  throw new InvalidArgumentError("not a number of seconds above 0");
+}
