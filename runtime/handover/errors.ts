@@ -1,6 +1,7 @@
 /** Everything that handing over can fail with. */
 export const HANDOVER_ERROR_CODES = {
   BAD_LEDGER: "the ledger holds a record that cannot be read",
+  LEDGER_LOST: "the ledger that was followed is not there any more",
   NO_LEDGER: "the deployment has no ledger",
   SHADOW_GONE: "the revision's own shadow records are not kept as far back as the cut",
   REFUSED: "the request cannot be made now",

@@ -74,6 +74,9 @@ export function parseLedger(record: InRecord): Ledger {
   }
 }
 
+/** How often a follower looks whether its ledger is still the one that it has read. */
+const WATCH_MS = 2_000;
+
 export interface FollowerOptions {
   readonly bus: Bus;
   readonly deployment: string;
@@ -90,6 +93,7 @@ export class LedgerFollower {
   #state: LedgerState = EMPTY_LEDGER;
   #halt: Halt | undefined;
   #closed = false;
+  #watch: NodeJS.Timeout | undefined;
 
   constructor(options: FollowerOptions) {
     this.#options = options;
@@ -107,7 +111,7 @@ export class LedgerFollower {
       onBatch: async (batch) => this.#apply(batch),
     });
     this.#consumer = consumer;
-    if (!this.#closed) return;
+    if (!this.#closed) return this.#lookAgain();
     await consumer.close();
     throw new HandoverError("CLOSED", "ledger follower");
   }
@@ -165,8 +169,35 @@ export class LedgerFollower {
     }
   }
 
+  /** One look at a time: an answer may take as long as Kafka is away. */
+  #lookAgain(): void {
+    const look = async () => {
+      const lost = await this.#lost().catch(() => undefined);
+      if (this.#closed) return;
+      if (lost === undefined) this.#lookAgain();
+      else this.#options.onFatal(lost);
+    };
+    this.#watch = setTimeout(() => void look(), WATCH_MS);
+    this.#watch.unref();
+  }
+
+  /**
+   * A ledger that ends before what was read is another one: somebody has deleted it. What is known of the old one stays true
+   * as long as nobody writes to the new one, whose first records this reader would pass over.
+   */
+  async #lost(): Promise<HandoverError | undefined> {
+    const { bus, deployment } = this.#options;
+    const topic = topics.ledger(deployment);
+    // In this order: an end only grows.
+    const read = this.#consumer?.position({ topic, partition: 0 }) ?? 0n;
+    const end = (await (await bus.admin()).offsets(topic)).get(0)?.latest;
+    if (end === undefined || end >= read) return undefined;
+    return new HandoverError("LEDGER_LOST", `it ends at ${end}, and was read to ${read}`);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
+    clearTimeout(this.#watch);
     this.#notify();
     await this.#consumer?.close();
   }
