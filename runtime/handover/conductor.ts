@@ -82,6 +82,11 @@ export class Conductor {
     return this.#follower.state;
   }
 
+  /** Why this one cannot go on: what it knows of the ledger is of no use any more. */
+  get failure(): Error | undefined {
+    return this.#failed;
+  }
+
   /** Whether the kill switch is on, as Kafka has it. */
   halted(): boolean {
     return this.#follower.halt?.halted === true;

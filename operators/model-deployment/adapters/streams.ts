@@ -157,6 +157,11 @@ export class Streams {
     const { onChange } = this.#options;
     for (const [name, open] of this.#open) {
       if (!open.ready) continue;
+      const { failure } = open.conductor;
+      if (failure !== undefined) {
+        this.#failed(name, open, failure);
+        continue;
+      }
       const reachable = isReachable(open.conductor, now);
       if (reachable !== open.reachable) {
         open.reachable = reachable;
