@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { Command } from "commander";
 import { needEngine } from "../docker.ts";
 import { LocalError, messageOf } from "../local/errors.ts";
-import { createKind, downKind, kubeconfigOf, kubectl, loadKind, nodesOf, upKind } from "./cluster.ts";
+import { createKind, downKind, isThere, kubeconfigOf, kubectl, loadKind, upKind } from "./cluster.ts";
 import { startEngine, stopEngine } from "./engine.ts";
 
 const program = new Command("kind")
@@ -38,7 +38,7 @@ program
   .action(async () => {
     const { name } = options();
     await needEngine();
-    if ((await nodesOf(name)).length > 0) return show(name);
+    if (await isThere(name)) return show(name);
     console.log(options().json ? JSON.stringify({ name, nodes: [] }) : `there is no cluster ${name}`);
     process.exitCode = 3;
   });

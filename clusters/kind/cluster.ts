@@ -102,9 +102,20 @@ export async function downKind(name: string, progress: Progress): Promise<boolea
   return was;
 }
 
+/** Whether there is such a cluster; kubectl reaches it then. */
+export async function isThere(name: string): Promise<boolean> {
+  return runs(name, await ensureToolchain({ progress: () => {}, more: [KIND] }));
+}
+
 async function runs(name: string, toolchain: Toolchain): Promise<boolean> {
   const { tail } = await exec(toolPath(toolchain, "kind"), ["get", "clusters", "-q"]);
-  return tail.includes(name) && existsSync(kubeconfigOf(name));
+  if (!tail.includes(name)) return false;
+  if (!existsSync(kubeconfigOf(name))) {
+    // Made by somebody else, or its folder was deleted: kind knows how to reach it.
+    await mkdir(kindFolder(name), { recursive: true });
+    await kind(toolchain, "export", "kubeconfig", "-q", "--name", name, "--kubeconfig", kubeconfigOf(name));
+  }
+  return true;
 }
 
 async function create(name: string, toolchain: Toolchain, progress: Progress): Promise<void> {
@@ -196,7 +207,7 @@ async function waitReady(name: string, progress: Progress): Promise<void> {
 }
 
 /** Containers of a cluster's nodes, by name. */
-export async function nodesOf(name: string): Promise<string[]> {
+async function nodesOf(name: string): Promise<string[]> {
   const text = await docker(
     "ps",
     "-a",
