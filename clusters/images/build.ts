@@ -1,12 +1,11 @@
-import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { docker, needEngine } from "../docker.ts";
 import { LocalError } from "../local/errors.ts";
 import { exec } from "../local/toolchain/exec.ts";
-import { ensureToolchain, type Toolchain, toolPath } from "../local/toolchain/index.ts";
+import { ensureToolchain, type Toolchain, toolPath, which } from "../local/toolchain/index.ts";
 import { ALERTMANAGER, PROMETHEUS_SERVER } from "../local/toolchain/tools.ts";
 import { bundle } from "./bundle.ts";
 import {
@@ -19,6 +18,7 @@ import {
 import {
   billOfMaterials,
   debianMaterials,
+  digestOf,
   goMaterials,
   jarMaterials,
   type Material,
@@ -165,7 +165,7 @@ async function buildServer(image: ServerImage, reference: string, toolchain: Too
     for (const [path, text] of Object.entries(ETC)) await writeFile(join(at, path), text);
     const files = new Root(at);
     const materials: Material[] = [];
-    for (const name of image.programs ?? []) await files.add(await which(name), `/usr/bin/${name}`);
+    for (const name of image.programs ?? []) await files.add(await needProgram(name), `/usr/bin/${name}`);
     for (const [name, as] of Object.entries(image.tools ?? {})) {
       const path = toolPath(toolchain, name);
       await files.add(path, `/usr/local/bin/${as}`);
@@ -234,22 +234,15 @@ async function record(name: string, made: Made, { commit, dirty }: Source, start
   return { name, reference, id, bytes: Number(size), materials: materials.length };
 }
 
-async function digestOf(path: string): Promise<string> {
-  return createHash("sha256")
-    .update(await readFile(path))
-    .digest("hex");
-}
-
-async function which(name: string): Promise<string> {
-  const { code, tail } = await exec("which", [name]);
-  const [path] = tail;
-  if (code === 0 && path !== undefined) return path;
+async function needProgram(name: string): Promise<string> {
+  const path = await which(name);
+  if (path !== undefined) return path;
   throw new LocalError("TOOL_MISSING", `${name} is not on the PATH: install it`);
 }
 
 /** Of the Java on the PATH. */
 async function javaHome(): Promise<string> {
-  const home = dirname(dirname(await realpath(await which("java"))));
+  const home = dirname(dirname(await realpath(await needProgram("java"))));
   if (existsSync(join(home, "lib", "modules"))) return home;
   throw new LocalError(
     "TOOL_MISSING",

@@ -80,12 +80,16 @@ export async function jarMaterials(folder: string): Promise<Material[]> {
   return Promise.all(
     names.map(async (file) => {
       const [, name = file, version = ""] = /^(.+?)-(\d[\w.-]*)\.jar$/.exec(file) ?? [];
-      const sha256 = createHash("sha256")
-        .update(await readFile(join(folder, file)))
-        .digest("hex");
-      return { name, version, sha256 };
+      return { name, version, sha256: await digestOf(join(folder, file)) };
     }),
   );
+}
+
+/** SHA-256 of a file, as hexadecimal digits. */
+export async function digestOf(path: string): Promise<string> {
+  return createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
 }
 
 /**

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { KubeConfig } from "@kubernetes/client-node";
 import { OPERATOR_NODE_OPTIONS } from "#charts/render.ts";
 import { bundle } from "#clusters/images/bundle.ts";
+import { SERVICE_IMAGES } from "#clusters/images/catalog.ts";
 import { KubeApi } from "#operators/controller-kit/api.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
@@ -30,7 +31,9 @@ const progress = (line: string) => void process.stderr.write(`${line}\n`);
 
 console.log(machine());
 const shipped = await mkdtemp(join(tmpdir(), "baton-operator-"));
-await bundle("operators/model-deployment/main.ts", ["kafkajs", "kafkajs-snappy"], shipped);
+const image = SERVICE_IMAGES.find(({ name }) => name === "operator");
+if (image === undefined) throw new Error("there is no image of the operator");
+await bundle(image.entry, image.packages, shipped);
 await withCluster(NAME, async (cluster) => {
   const end = await runInNameOnly(cluster, progress);
   const config = new KubeConfig();

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { KubeConfig, type KubernetesObject, KubernetesObjectApi } from "@kubernetes/client-node";
@@ -18,6 +17,7 @@ import { ArgoCd, NAMESPACE } from "#tests/support/argocd.ts";
 import { type TestCluster, wipeCluster } from "#tests/support/fresh-cluster.ts";
 import { freePort, Subject } from "#tests/support/processes.ts";
 import { Repository } from "#tests/support/repository.ts";
+import { exampleModel } from "#tests/support/signal-model.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 // From a push to a release, with the real Argo CD, a bare repository, and the platform on a local cluster. The tests tell one
@@ -120,14 +120,9 @@ function pushed(): string {
   return repository.git("rev-parse", "origin/main");
 }
 
-async function modelOf(version: string): Promise<Pick<Values, "signalModel">> {
-  const uri = `apps/signal-model/models/${NAME}/${version}/model.json`;
-  const digest = createHash("sha256")
-    .update(await readFile(join(ROOT, uri)))
-    .digest("hex");
-  const model = { name: NAME, version, uri: `file:${uri}`, digest: `sha256:${digest}` };
-  return { signalModel: { ...values.signalModel, model } };
-}
+const modelOf = (version: string): Pick<Values, "signalModel"> => ({
+  signalModel: { ...values.signalModel, model: exampleModel(version) },
+});
 
 const model = () => api.get<Model>(MODELS, "baton", NAME);
 const application = (name: string) => api.get<Application>(APPLICATIONS, NAMESPACE, name);
@@ -273,7 +268,7 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
 
   it("brings a version in that is pushed, one group of instruments after another", async () => {
     const started = Date.now();
-    const commit = await pushValues(await modelOf("2.0.0"), "Release 2.0.0");
+    const commit = await pushValues(modelOf("2.0.0"), "Release 2.0.0");
     await whenModel("its first step", ({ candidate, assignments = [] }) =>
       assignments.some(
         ({ revision, instruments }) => revision === candidate?.revision && instruments.includes("BTCUSDT"),
@@ -292,7 +287,7 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
   });
 
   it("writes back that a harmful version was taken back, and does not try it again", async () => {
-    const commit = await pushValues(await modelOf("3.0.0"), "Release 3.0.0");
+    const commit = await pushValues(modelOf("3.0.0"), "Release 3.0.0");
     await ended("3.0.0", "RolledBack");
     await until(RELEASED, "Synced Degraded", commit);
     const { stable, history } = (await model()).status ?? {};
@@ -307,7 +302,7 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
     expect(trailers).toMatch(/^Baton-Offsets: md\.crypto\.main\/0@\d+, md\.crypto\.main\/1@\d+$/m);
     await refresh();
     await until(RELEASED, "Synced Healthy", written);
-    values = { ...values, ...(await modelOf("2.0.0")) };
+    values = { ...values, ...modelOf("2.0.0") };
     // Byte by byte what rendering it yields.
     const manifest = "manifests/models/momentum.yaml";
     const there = await readFile(join(repository.work, "clusters/local", manifest), "utf8");
@@ -336,7 +331,7 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
 
   it("promotes what somebody clicks on in the UI", async () => {
     await pushValues(
-      { signalModel: { ...(await modelOf("1.0.0")).signalModel, stepPause: "1h" } },
+      { signalModel: { ...modelOf("1.0.0").signalModel, stepPause: "1h" } },
       "Release 1.0.0, slowly",
     );
     await whenModel(
@@ -351,7 +346,7 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
 
   it("takes a harmful version back while Argo CD is down, and tells Git", async () => {
     const commit = await pushValues(
-      { logLevel: "warn", signalModel: { ...(await modelOf("3.0.0")).signalModel, stepPause: "1s" } },
+      { logLevel: "warn", signalModel: { ...modelOf("3.0.0").signalModel, stepPause: "1s" } },
       "Release 3.0.0 once more",
     );
     await whenModel("the release to begin", ({ candidate }) => candidate?.version === "3.0.0");
@@ -365,7 +360,7 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
     await until(RELEASED, "Synced Healthy", written);
     expect((await model()).status?.stable?.version).toBe("1.0.0");
     repository.git("reset", "--quiet", "--hard", written);
-    const { signalModel } = await modelOf("1.0.0");
+    const { signalModel } = modelOf("1.0.0");
     values = { ...values, signalModel: { ...signalModel, stepPause: "1s" } };
   });
 

@@ -1,10 +1,10 @@
-import { createHash } from "node:crypto";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, inject, it } from "vitest";
 import { kubectl as kubectlOf } from "#clusters/kind/cluster.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
+import { exampleModel } from "#tests/support/signal-model.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 // The platform on real kubelets with real containers. The tests tell one story, each from where the one before has left
@@ -12,7 +12,6 @@ import { waitFor } from "#tests/support/wait.ts";
 
 const NAME = inject("kind");
 const NAMESPACE = "baton";
-const ROOT = join(import.meta.dirname, "../..");
 
 const kubectl = (...args: string[]) => kubectlOf(NAME, ...args);
 const inBaton = (...args: string[]) => kubectl("-n", NAMESPACE, ...args);
@@ -51,11 +50,7 @@ async function until(
 
 /** Changes the model's version as a sync from Git would. */
 async function release(version: string): Promise<void> {
-  const file = `apps/signal-model/models/momentum/${version}/model.json`;
-  const digest = createHash("sha256")
-    .update(await readFile(join(ROOT, file)))
-    .digest("hex");
-  const model = { name: "momentum", version, uri: `file:${file}`, digest: `sha256:${digest}` };
+  const model = exampleModel(version);
   await inBaton(
     "patch",
     "modeldeployment",

@@ -11,6 +11,15 @@ export const MODEL_DIGEST = `sha256:${createHash("sha256")
   .update(readFileSync(new URL(MODEL_URI)))
   .digest("hex")}`;
 
+/** An example model as a ModelDeployment's spec names it. */
+export function exampleModel(version: string) {
+  const file = `apps/signal-model/models/momentum/${version}/model.json`;
+  const digest = createHash("sha256")
+    .update(readFileSync(join(root, file)))
+    .digest("hex");
+  return { name: "momentum", version, uri: `file:${file}`, digest: `sha256:${digest}` };
+}
+
 export interface SignalModelProcess {
   readonly process: Subject;
   readonly deployment: string;

@@ -161,14 +161,19 @@ async function install(tool: Tool, cache: string, progress: (line: string) => vo
   }
 }
 
+/** Where a program is on the PATH. */
+export async function which(command: string): Promise<string | undefined> {
+  const { code, tail } = await exec("which", [command]);
+  return code === 0 ? tail[0] : undefined;
+}
+
 /** Installs what a program comes with where it is not on the PATH. */
 export async function ensureProgram(
   command: string,
   debianPackage: string,
   progress: (line: string) => void,
 ): Promise<void> {
-  const { code } = await exec("which", [command]);
-  if (code === 0) return;
+  if ((await which(command)) !== undefined) return;
   progress(`installing ${debianPackage} ...`);
   await installDebian(debianPackage);
 }
