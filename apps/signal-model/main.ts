@@ -25,6 +25,11 @@ await runService({
     REVISION: name.describe("the revision's name"),
     MODEL_URI: z.string().describe("the address of the model's manifest"),
     MODEL_DIGEST: kinds.digest("the digest of the model's manifest"),
+    CONFIG_HASH: z
+      .string()
+      .max(128)
+      .describe("the hash of the configuration, which the ledger is told of")
+      .optional(),
     MODEL_SERVER: z
       .url("not a URL")
       .describe("an Open Inference Protocol server to run the model")
@@ -85,6 +90,7 @@ await runService({
       deployment,
       revision,
       modelDigest: model.digest,
+      configuration: config.CONFIG_HASH,
       topics: config.TOPICS,
       from: config.START,
       sessionTimeoutMs: config.SESSION_TIMEOUT_MS,

@@ -12,6 +12,7 @@ import { Publisher } from "./adapters/publish.ts";
 import { type StreamSpec, Streams } from "./adapters/streams.ts";
 import { type Seen, View } from "./adapters/view.ts";
 import { changeOf } from "./core/change.ts";
+import { withReports } from "./core/coherence.ts";
 import type { Effect, Observed, Result } from "./core/observed.ts";
 import { plan } from "./core/plan.ts";
 import type { OperatorMetrics } from "./metrics.ts";
@@ -160,6 +161,7 @@ export class Operator {
         invalid ??= `spec.stream.name: ${other} has ${stream.name} already: choose another`;
     }
     const mine = stream === undefined || this.#byStream.get(stream.name) === key;
+    const view = stream === undefined || !mine ? undefined : this.#streams.view(stream, now);
     const observed: Observed = {
       now,
       object: {
@@ -173,8 +175,8 @@ export class Operator {
       invalid,
       instruments: seen.instruments,
       templates: seen.templates,
-      revisions: seen.revisions,
-      stream: stream === undefined || !mine ? undefined : this.#streams.view(stream, now),
+      revisions: withReports(seen.revisions, view?.reports),
+      stream: view,
       results,
     };
     const { status, effects, events, next } = plan(observed);

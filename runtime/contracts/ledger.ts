@@ -59,6 +59,13 @@ export const joinedSchema = z
     revision: revision("Revision of the worker"),
     ...place,
     worker: z.string().min(1).max(64).describe("Identity of the worker's process and turn"),
+    model: z.string().min(1).max(128).describe("Digest of the model that it has loaded").optional(),
+    configuration: z
+      .string()
+      .min(1)
+      .max(128)
+      .describe("Hash of the configuration that it was started with")
+      .optional(),
   })
   .describe("A worker took a partition over; whoever reads this has read all that came before it");
 

@@ -18,6 +18,7 @@ import {
   type Place,
   partitionState,
   predecessors,
+  type Report,
   startOffset,
 } from "./rules.ts";
 import { readShadow } from "./shadow.ts";
@@ -46,6 +47,8 @@ export interface Revision {
   readonly bus: Bus;
   readonly deployment: string;
   readonly revision: string;
+  /** What its workers say of themselves when they join. */
+  readonly report: Report;
   readonly follower: LedgerFollower;
   readonly halted: () => boolean;
   readonly destinations: Destinations;
@@ -345,13 +348,18 @@ export class PartitionWorker {
  * an open transaction of another writer holds back from readers who go by the log's end.
  */
 export async function readLedger(
-  { deployment, revision, follower }: Pick<Revision, "deployment" | "revision" | "follower">,
+  {
+    deployment,
+    revision,
+    report,
+    follower,
+  }: Pick<Revision, "deployment" | "revision" | "follower"> & { readonly report?: Report },
   place: Place,
   producer: TransactionalProducer,
   signal: AbortSignal,
 ): Promise<void> {
   const worker = randomUUID();
-  const record = { type: "joined", at: Date.now(), revision, ...place, worker } as const;
+  const record = { type: "joined", at: Date.now(), revision, ...place, worker, ...report } as const;
   await producer.commit({ records: [ledgerRecord(deployment, record)] });
   await follower.until((state) => partitionState(state, place).workers.get(revision) === worker, signal);
 }

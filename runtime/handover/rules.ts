@@ -25,6 +25,14 @@ export interface Move {
   readonly filled: bigint | undefined;
 }
 
+/** What a worker says of itself. */
+export interface Report {
+  /** Digest of the model that it has loaded. */
+  readonly model: string;
+  /** Hash of the configuration that it was started with. */
+  readonly configuration?: string;
+}
+
 export interface PartitionState {
   /** The latest holding of each key: an instrument, or all the others. */
   readonly holdings: ReadonlyMap<string, Holding>;
@@ -34,6 +42,8 @@ export interface PartitionState {
   readonly started: ReadonlyMap<string, { readonly offset: bigint; readonly at: number }>;
   /** The latest worker of each revision. */
   readonly workers: ReadonlyMap<string, string>;
+  /** What those say of themselves; nothing of one that has not. */
+  readonly reports: ReadonlyMap<string, Report>;
 }
 
 export interface RequestState {
@@ -69,6 +79,7 @@ const EMPTY_PARTITION: PartitionState = {
   moves: [],
   started: new Map(),
   workers: new Map(),
+  reports: new Map(),
 };
 
 export function placeKey({ topic, partition }: Place): string {
@@ -113,6 +124,7 @@ export function applyLedger(state: LedgerState, record: Ledger): LedgerState {
       return changePartition(state, record, (old) => ({
         ...old,
         workers: new Map(old.workers).set(record.revision, record.worker),
+        reports: withReport(old.reports, record),
       }));
     case "started":
       return changePartition(state, record, (old) =>
@@ -144,6 +156,16 @@ export function applyLedger(state: LedgerState, record: Ledger): LedgerState {
       return { ...state, requests };
     }
   }
+}
+
+function withReport(
+  reports: ReadonlyMap<string, Report>,
+  { revision, model, configuration }: Ledger & { type: "joined" },
+): ReadonlyMap<string, Report> {
+  const next = new Map(reports);
+  if (model === undefined) next.delete(revision);
+  else next.set(revision, configuration === undefined ? { model } : { model, configuration });
+  return next;
 }
 
 /** Why a request cannot be made now; undefined when it can. */

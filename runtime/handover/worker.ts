@@ -27,8 +27,10 @@ export interface WorkerOptions {
   readonly bus: Bus;
   readonly deployment: string;
   readonly revision: string;
-  /** Digest of the model, for the outcomes' headers. */
+  /** Digest of the model that was loaded, for the outcomes' headers and for the ledger. */
   readonly modelDigest: string;
+  /** Hash of the configuration, as the operator has given it to this process. */
+  readonly configuration?: string | undefined;
   readonly topics: readonly string[];
   /** Where the first revision of a deployment begins. A later one begins where its predecessors are. */
   readonly from: "earliest" | "latest";
@@ -92,12 +94,13 @@ export class DecisionWorker {
   }
 
   async start(): Promise<void> {
-    const { bus, deployment, revision, unsafe, hook } = this.#options;
+    const { bus, deployment, revision, modelDigest: model, configuration, unsafe, hook } = this.#options;
     const admin = await bus.admin();
     this.#shared = {
       bus,
       deployment,
       revision,
+      report: configuration === undefined ? { model } : { model, configuration },
       follower: this.#follower,
       halted: () => this.#halt.halted(),
       destinations: {

@@ -2,7 +2,7 @@ import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { type Draft, OperatorBench, SHELL } from "#tests/support/operator-bench.ts";
-import { startBrokers, type TestBrokers } from "#tests/support/processes.ts";
+import { startBrokers, startPrometheus, type TestBrokers } from "#tests/support/processes.ts";
 
 // What takes a release back, and what only holds it: each trigger, and evidence or Kafka away and back.
 
@@ -144,6 +144,44 @@ describe("a release without a stream", { timeout: 120_000 }, () => {
     await bench.stable("6.0.0");
     server.close();
     server.closeAllConnections();
+  });
+
+  it("is held when Prometheus is killed, and goes on when it is there again", async () => {
+    const prometheus = await startPrometheus();
+    try {
+      await bench.template("killed", {
+        metrics: [
+          {
+            name: "m",
+            interval: "1s",
+            count: 6,
+            consecutiveErrorLimit: 0,
+            threshold: { min: "1" },
+            provider: { prometheus: { address: prometheus.url, query: 'sum(up{job="itself"})' } },
+          },
+        ],
+      });
+      await bench.update(
+        plain("7.0.0", (draft) => {
+          draft["progressDeadlineSeconds"] = 60;
+          draft["strategy"] = {
+            canary: { steps: [{ setWeight: 50 }, { analysis: { templates: [{ name: "killed" }] } }] },
+          };
+        }),
+      );
+      await bench.until("a good measurement", ({ analysis }) =>
+        analysis?.some(({ successes }) => successes > 0),
+      );
+      await prometheus.process.end("SIGKILL");
+      const held = await bench.until("the hold", ({ conditions }) =>
+        conditions?.some(({ type, reason }) => type === "Progressing" && reason === "Inconclusive"),
+      );
+      expect(held.candidate?.version).toBe("7.0.0");
+      await prometheus.start();
+      await bench.stable("7.0.0");
+    } finally {
+      await prometheus.close();
+    }
   });
 });
 

@@ -1,4 +1,4 @@
-import { type Deployment, LABELS } from "#operators/model-deployment/adapters/deployment.ts";
+import { ANNOTATIONS, type Deployment, LABELS } from "#operators/model-deployment/adapters/deployment.ts";
 import type { MemoryBroker } from "#runtime/bus/memory/broker.ts";
 import { MemoryBus } from "#runtime/bus/memory/index.ts";
 import type { DecisionWorker } from "#runtime/handover/worker.ts";
@@ -24,11 +24,12 @@ export class Crew {
 
   /** A Deployment is new, has changed or is gone. */
   follow({ metadata, spec }: Deployment, isGone: boolean): void {
-    const revision = metadata.labels?.[LABELS.revision] ?? "";
+    const { labels, annotations } = metadata;
+    const revision = labels?.[LABELS.revision] ?? "";
     if (isGone || spec.replicas === 0) this.#dismiss(revision);
     else if (!this.#workers.has(revision)) {
       const bus = new MemoryBus(this.#broker);
-      this.#workers.set(revision, { bus, worker: this.#hire(revision, bus) });
+      this.#workers.set(revision, { bus, worker: this.#hire(revision, bus, annotations ?? {}) });
     }
   }
 
@@ -37,10 +38,21 @@ export class Crew {
     await Promise.all(this.#stopping);
   }
 
-  async #hire(revision: string, bus: MemoryBus): Promise<DecisionWorker> {
+  async #hire(
+    revision: string,
+    bus: MemoryBus,
+    annotations: Readonly<Record<string, string>>,
+  ): Promise<DecisionWorker> {
     const start = async () => {
       const topics = [this.#topic];
-      const worker = echoWorker({ bus, deployment: this.#deployment, revision, topics });
+      const worker = echoWorker({
+        bus,
+        deployment: this.#deployment,
+        revision,
+        topics,
+        modelDigest: annotations[ANNOTATIONS.digest] ?? "",
+        configuration: annotations[ANNOTATIONS.configuration],
+      });
       await worker.start();
       return worker;
     };

@@ -125,6 +125,7 @@ export class World {
           owners: new Map(this.owners),
           movingTo: this.movingTo,
           epoch: 1,
+          reports: undefined,
         }
       : undefined;
     const { spec, status, generation, command } = this;

@@ -49,6 +49,8 @@ if (process.argv[2] === "worker") {
     bus,
     deployment,
     revision: env("REVISION"),
+    modelDigest: env("MODEL_DIGEST", "sha256:echo"),
+    configuration: process.env["CONFIG_HASH"],
     topics: [topic],
     sessionTimeoutMs: Number(env("SESSION_TIMEOUT_MS", "6000")),
     fillRecords: Number(env("FILL_RECORDS", "5000")),

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -181,4 +181,40 @@ export async function startRedis(): Promise<TestRedis> {
     start,
     close: async () => void (await subject.end()),
   };
+}
+
+export interface TestPrometheus {
+  readonly url: string;
+  readonly process: Subject;
+  start(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A Prometheus of the test's own, which reads itself each second as the job `itself`. */
+export async function startPrometheus(): Promise<TestPrometheus> {
+  const server = toolPath(await ensureToolchain({ progress: () => {} }), "prometheus");
+  const port = await freePort();
+  const folder = await mkdtemp(join(tmpdir(), "baton-prometheus-"));
+  const address = `127.0.0.1:${port}`;
+  const config = {
+    global: { scrape_interval: "1s" },
+    scrape_configs: [{ job_name: "itself", static_configs: [{ targets: [address] }] }],
+  };
+  await writeFile(join(folder, "prometheus.yml"), JSON.stringify(config));
+  const subject = new Subject(server, [
+    `--config.file=${join(folder, "prometheus.yml")}`,
+    `--storage.tsdb.path=${join(folder, "data")}`,
+    `--web.listen-address=${address}`,
+  ]);
+  const url = `http://${address}`;
+  const start = async () => {
+    subject.start();
+    await waitFor("Prometheus", async () => (await fetch(`${url}/-/ready`)).ok);
+  };
+  await start();
+  const close = async () => {
+    await subject.end();
+    await rm(folder, { recursive: true });
+  };
+  return { url, process: subject, start, close };
 }

@@ -5,7 +5,7 @@ import { Conductor, type ConductorEvent } from "#runtime/handover/conductor.ts";
 import { ensureDeploymentTopics } from "#runtime/handover/ledger.ts";
 import { holdingOf, type LedgerState, type Place, partitionState } from "#runtime/handover/rules.ts";
 import { groupOf } from "#runtime/handover/standing.ts";
-import type { Effect, StreamView } from "../core/observed.ts";
+import type { Effect, Reports, StreamView } from "../core/observed.ts";
 
 // The ledgers: who decides on what, and hand-overs on their way.
 
@@ -74,6 +74,7 @@ export class Streams {
       owners: new Map(),
       movingTo: undefined,
       epoch: 0,
+      reports: undefined,
     };
     if (!ready) return nothing;
     const { state } = conductor;
@@ -84,6 +85,7 @@ export class Streams {
       owners: ownersOf(state, places),
       movingTo: moving?.to ?? requested,
       epoch: state.epoch,
+      reports: reportsOf(state, places),
     };
   }
 
@@ -260,6 +262,15 @@ export class Streams {
 
 function isReachable(conductor: Conductor, now: number): boolean {
   return now - conductor.lastProgress() < STALE_MS;
+}
+
+/** What the latest workers of each revision say of themselves, an entry a partition. */
+function reportsOf(state: LedgerState, places: readonly Place[]): Reports {
+  const partitions = places.map((place) => partitionState(state, place));
+  const revisions = new Set(partitions.flatMap(({ workers }) => [...workers.keys()]));
+  return new Map(
+    [...revisions].map((revision) => [revision, partitions.map(({ reports }) => reports.get(revision))]),
+  );
 }
 
 /** Who decides on each key in all of the partitions; undefined where they differ, or nobody does. */

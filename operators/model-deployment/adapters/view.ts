@@ -14,6 +14,7 @@ import {
   modelDeploymentSpec,
 } from "../api/model-deployment.ts";
 import { type ModelDeploymentStatus, modelDeploymentStatus } from "../api/status.ts";
+import type { Identified } from "../core/coherence.ts";
 import { type Command, type Observed, type RevisionView, VERBS } from "../core/observed.ts";
 import { ANNOTATIONS, DEPLOYMENTS, type Deployment, LABELS } from "./deployment.ts";
 
@@ -41,7 +42,8 @@ interface Pod extends KubeObject {
 }
 
 /** A ModelDeployment and what belongs to it. */
-export interface Seen extends Pick<Observed, "invalid" | "instruments" | "templates" | "revisions"> {
+export interface Seen extends Pick<Observed, "invalid" | "instruments" | "templates"> {
+  readonly revisions: readonly Identified[];
   readonly object: CustomObject;
   readonly spec: ModelDeploymentSpec;
   readonly status: ModelDeploymentStatus;
@@ -164,7 +166,7 @@ export class View {
     };
   }
 
-  #revisionsOf(key: string): readonly RevisionView[] {
+  #revisionsOf(key: string): readonly Identified[] {
     const pods = this.#pods.of(key);
     return this.#deployments.of(key).map((deployment) => {
       const { metadata, spec, status } = deployment;
@@ -179,6 +181,8 @@ export class View {
       const coherent =
         own.length === replicas &&
         own.every((pod) => same(pod, ANNOTATIONS.digest) && same(pod, ANNOTATIONS.configuration));
+      const { [ANNOTATIONS.digest]: model = "", [ANNOTATIONS.configuration]: configuration } =
+        metadata.annotations ?? {};
       const restartedAt = spec.template.metadata?.annotations?.[ANNOTATIONS.restartedAt];
       return {
         revision,
@@ -186,6 +190,7 @@ export class View {
         // Whichever tells of it first that one has gone.
         available: Math.min(status?.availableReplicas ?? 0, own.filter(isReady).length),
         coherent,
+        identity: configuration === undefined ? { model } : { model, configuration },
         ...(restartedAt === undefined ? {} : { restartedAt }),
         ...times(deployment, own),
       };

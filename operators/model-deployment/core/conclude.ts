@@ -1,7 +1,7 @@
 import { REST } from "#runtime/contracts/ledger.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect, Observed } from "./observed.ts";
-import { type Hold, steadySince } from "./release.ts";
+import { coherenceHold, type Hold, steadySince } from "./release.ts";
 import { templateOf } from "./revision.ts";
 import { ownsAny, ownsEverything } from "./steps.ts";
 
@@ -36,6 +36,8 @@ function promote(observed: Observed, candidate: string): Concluded {
     });
   if (view?.replicas !== replicas || view.available < replicas)
     return waits(effects, "Pods", "the candidate gets its full size");
+  const incoherent = coherenceHold(view);
+  if (incoherent !== undefined) return waits(effects, incoherent.reason, incoherent.message);
   const steadyAt = steadySince(view, object.spec);
   if (steadyAt > now) return waits(effects, "Pods", "its replicas have not run for long enough", [steadyAt]);
   if (stream === undefined) return { done: true, effects, holds: undefined };

@@ -1,3 +1,4 @@
+import type { Report } from "#runtime/handover/rules.ts";
 import type { AnalysisTemplateSpec, Metric } from "../api/analysis.ts";
 import type { Instrument, ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { ModelDeploymentStatus } from "../api/status.ts";
@@ -28,7 +29,7 @@ export interface Observed {
   readonly results: readonly Result[];
 }
 
-/** A revision as its pods show it. */
+/** A revision as its pods and its workers show it. */
 export interface RevisionView {
   readonly revision: string;
   /** Replicas that it is to have. */
@@ -37,6 +38,8 @@ export interface RevisionView {
   readonly available: number;
   /** Every replica reports the model digest and the configuration that it should. */
   readonly coherent: boolean;
+  /** What one reports that it should not; absent where none does, also where some have not reported yet. */
+  readonly deviation?: string | undefined;
   /** The restart that its pods have had last; a time. */
   readonly restartedAt?: string;
   /** Milliseconds since 1970 since when the youngest of its replicas is ready; absent where none is. */
@@ -58,7 +61,11 @@ export interface StreamView {
   /** Where what is being moved goes to; undefined when nothing is. */
   readonly movingTo: string | undefined;
   readonly epoch: number;
+  /** What the latest worker of each revision in each partition says of itself; undefined until the ledger has been read. */
+  readonly reports: Reports | undefined;
 }
+
+export type Reports = ReadonlyMap<string, readonly (Report | undefined)[]>;
 
 export const VERBS = [
   "promote",

@@ -21,7 +21,7 @@ export function phaseAndConditions(observed: Observed, status: Status, holds: Ho
 }
 
 function phaseOf(
-  { object, invalid }: Observed,
+  { object, invalid, revisions }: Observed,
   status: Status,
   holds: Hold | undefined,
 ): readonly [Phase, string] {
@@ -50,6 +50,8 @@ function phaseOf(
   if (stable.available < object.spec.replicas) {
     return ["Progressing", `${stable.available} of ${object.spec.replicas} replicas are available`];
   }
+  const deviation = revisions.find(({ revision }) => revision === stable.revision)?.deviation;
+  if (deviation !== undefined) return ["Degraded", `${stable.revision}: ${deviation}`];
   const { pinned } = status;
   if (pinned !== undefined && pinned.revision === stable.revision) {
     const why = pinned.reason === undefined ? "" : `: ${pinned.reason}`;

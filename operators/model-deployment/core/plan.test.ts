@@ -94,6 +94,52 @@ describe("a canary", () => {
     expect(world.status.message).toContain("not every replica reports the model");
   });
 
+  it("is taken back at once when a replica that decides has loaded another model", () => {
+    const { world, v1, v2 } = releasing();
+    world.settle();
+    expect(world.owners.get("BTCUSDT")).toBe(v2);
+    const pods = world.pods.get(v2);
+    if (pods !== undefined)
+      Object.assign(pods, { coherent: false, deviation: "a replica has loaded another" });
+    world.settle();
+    expect(new Set(world.owners.values())).toEqual(new Set([v1]));
+    expect(world.status).toMatchObject({
+      phase: "Degraded",
+      history: [
+        { completionStatus: "RolledBack", reason: "Incoherent", message: "a replica has loaded another" },
+        {},
+      ],
+    });
+  });
+
+  it("is not given everything by a person either before every replica reports what it should", () => {
+    const { world, v2 } = releasing();
+    world.incoherent.add(v2);
+    world.settle();
+    world.tell("promote-full");
+    world.settle();
+    expect([...world.owners.values()]).not.toContain(v2);
+    expect(world.status.message).toContain("not every replica reports the model");
+    world.incoherent.clear();
+    const pods = world.pods.get(v2);
+    if (pods !== undefined) pods.coherent = true;
+    world.settle();
+    expect(new Set(world.owners.values())).toEqual(new Set([v2]));
+  });
+
+  it("shows a stable revision of which a replica has loaded another model", () => {
+    const { world } = releasing();
+    world.settle();
+    world.wait(30);
+    const pods = world.pods.get(world.revision());
+    expect(world.status.phase).toBe("Healthy");
+    if (pods !== undefined)
+      Object.assign(pods, { coherent: false, deviation: "a replica has loaded another" });
+    world.settle();
+    expect(world.status).toMatchObject({ phase: "Degraded", stable: { coherent: false } });
+    expect(world.status.message).toContain("a replica has loaded another");
+  });
+
   it("writes nothing and does nothing once it is settled", () => {
     const { world } = releasing();
     world.settle();

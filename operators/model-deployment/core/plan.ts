@@ -4,7 +4,7 @@ import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { type Concluded, conclude } from "./conclude.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
 import { phaseAndConditions } from "./phase.ts";
-import { advance, type Hold } from "./release.ts";
+import { advance, coherenceHold, type Hold } from "./release.ts";
 import {
   addHistory,
   historyEntry,
@@ -133,7 +133,8 @@ function first(observed: Observed, status: Status, desired: string): Pass {
   }
   if (view.available < spec.replicas || !view.coherent) {
     const message = `${view.available} of ${spec.replicas} replicas are available`;
-    return { ...pass, holds: { reason: "Pods", message, paused: false } };
+    const holds = view.available < spec.replicas ? undefined : coherenceHold(view);
+    return { ...pass, holds: holds ?? { reason: "Pods", message, paused: false } };
   }
   if (stream !== undefined && !ownsEverything(desired, stream.owners)) {
     if (!stream.reachable) {

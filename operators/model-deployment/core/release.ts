@@ -136,6 +136,10 @@ export function advance(
   }
   if (downSince !== undefined) due.push(downSince + DOWN_MS + 1);
 
+  if (view?.deviation !== undefined && stream !== undefined && ownsAny(release.candidate, stream.owners)) {
+    return stay(undefined, rollback(release, "Incoherent", view.deviation));
+  }
+
   const step = steps[index];
   const replicas = candidateReplicas(steps, index, spec.replicas, stream !== undefined);
   const template = templateOf(spec, release.candidate);
@@ -250,9 +254,18 @@ function podsHold(view: RevisionView | undefined, replicas: number): Hold | unde
   if (view === undefined || view.replicas !== replicas || available < replicas) {
     return { reason: "Pods", message: `${available} of ${replicas} replicas are available`, paused: false };
   }
-  if (view.coherent) return undefined;
+  return coherenceHold(view);
+}
+
+/** One server of eight with another model is what ended Knight Capital: nobody decides before all say the same. */
+export function coherenceHold({ coherent, deviation }: RevisionView): Hold | undefined {
+  if (coherent) return undefined;
   const message = "not every replica reports the model and configuration that it should";
-  return { reason: "Coherence", message, paused: false };
+  return {
+    reason: "Coherence",
+    message: deviation === undefined ? message : `${message}: ${deviation}`,
+    paused: false,
+  };
 }
 
 function metricsOf(observed: Observed, { index, steps }: Release): readonly ActiveMetric[] {
