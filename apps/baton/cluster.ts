@@ -4,6 +4,7 @@ import type { Command as CliCommand } from "commander";
 import { KubeApi, type KubeObject } from "#operators/controller-kit/api.ts";
 import { loadKubeConfig } from "#operators/controller-kit/kubeconfig.ts";
 import { COMMAND_ANNOTATION, resourceOf } from "#operators/model-deployment/api/crd.ts";
+import type { ModelDeploymentSpec } from "#operators/model-deployment/api/model-deployment.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 import { UsageError } from "./common.ts";
 
@@ -12,7 +13,10 @@ import { UsageError } from "./common.ts";
 export const RESOURCE = resourceOf("ModelDeployment");
 const ANSWER_MS = 30_000;
 
-export type ModelDeployment = KubeObject & { readonly status?: ModelDeploymentStatus };
+export type ModelDeployment = KubeObject & {
+  readonly spec: Pick<ModelDeploymentSpec, "gates">;
+  readonly status?: ModelDeploymentStatus;
+};
 
 export interface ClusterOptions {
   readonly namespace: string;

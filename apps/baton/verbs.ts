@@ -1,3 +1,4 @@
+import { userInfo } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
 import type { KubeApi } from "#operators/controller-kit/api.ts";
@@ -18,6 +19,8 @@ interface VerbOptions extends ClusterOptions {
   readonly full?: boolean;
   readonly toRevision?: string;
   readonly reason?: string;
+  readonly gate?: string;
+  readonly by?: string;
 }
 
 export function verbCommands(): readonly Command[] {
@@ -34,6 +37,10 @@ export function verbCommands(): readonly Command[] {
       .option("--to-revision <revision>", "which revision to go back to")
       .option("--reason <text>", "why, for people"),
     verbCommand("restart", "make the stable revision's pods anew, one after the other"),
+    verbCommand("approve", "open a gate at which a release waits for people")
+      .option("--gate <name>", "the gate; may be left out when there is one only")
+      .option("--by <name>", "who approves; default: the name of this session's user")
+      .option("--reason <text>", "why, for people"),
     rollbackCommand(),
   ];
 }
@@ -49,6 +56,7 @@ function verbCommand(verb: string, description: string): Command {
           verb: options.full ? `${verb}-full` : verb,
           revision: meant(verb, object),
           to: options.toRevision,
+          ...(verb === "approve" ? approval(object, options) : {}),
           reason: options.reason,
         };
         const result = await ask(api, object, asked);
@@ -57,6 +65,16 @@ function verbCommand(verb: string, description: string): Command {
         if (result.startsWith("refused")) process.exitCode = 1;
       });
     });
+}
+
+/** Which gate is meant, and who opens it. */
+function approval({ spec }: ModelDeployment, { gate, by }: VerbOptions): { gate: string; by: string } {
+  const names = (spec.gates ?? []).map(({ name }) => name);
+  const [only, ...others] = names;
+  if (gate === undefined && others.length > 0) {
+    throw new UsageError(`say which gate is meant with --gate: ${names.join(", ")}`);
+  }
+  return { gate: gate ?? only ?? "", by: by ?? userInfo().username };
 }
 
 /** The revision that a person means who says this now. */

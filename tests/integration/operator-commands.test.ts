@@ -60,6 +60,38 @@ describe("commands", { timeout: 120_000 }, () => {
     expect(await bench.baton("get", "nobody")).toMatchObject({ code: 1 });
   });
 
+  it("approve: a gate is opened by as many people as it asks for", async () => {
+    const gated = bench.spec("2.1.0", (spec) => {
+      spec["gates"] = [{ name: "risk", before: "Start", approvals: 2 }];
+    });
+    await bench.update(gated);
+    await bench.until("the gate", ({ message }) => message?.includes("at the gate risk: 0 of 2 approvals"));
+    const full = await bench.baton("promote", "--full");
+    expect(full).toMatchObject({ code: 1 });
+    expect(full.output).toContain("refused: it waits at the gate risk");
+    const door = await bench.baton("approve", "--gate", "door", "--by", "ann");
+    expect(door).toMatchObject({ code: 1 });
+    expect(door.output).toContain("there is no gate door; its gates: risk");
+    const first = await bench.baton("approve", "--by", "ann", "--reason", "figures looked at");
+    expect(first).toMatchObject({ code: 0 });
+    expect(first.output).toContain("1 of 2 approvals, so far by ann");
+    expect(await bench.baton("approve", "--by", "ann")).toMatchObject({ code: 1 });
+    expect((await bench.status()).weight).toBe(0);
+    const second = await bench.baton("approve", "--gate", "risk", "--by", "bob", "--json");
+    expect(second).toMatchObject({ code: 0 });
+    expect(JSON.parse(second.output)).toMatchObject({
+      gate: "risk",
+      by: "bob",
+      result: "done: risk is open",
+    });
+    await bench.until("BTCUSDT at the candidate", ({ weight = 0 }) => weight >= 25);
+    // As it was before, without the gate.
+    await bench.update({ ...longPause("2.0.0"), gates: null });
+    const { history, approvals } = await bench.back();
+    expect(history?.[0]).toMatchObject({ completionStatus: "Superseded", version: "2.1.0" });
+    expect(approvals).toBeUndefined();
+  });
+
   it("retry and promote: one step, then all of it", async () => {
     expect(await bench.baton("retry", bench.name)).toMatchObject({ code: 0 });
     await bench.until("BTCUSDT at the candidate", atFirst);

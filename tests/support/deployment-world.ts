@@ -178,7 +178,7 @@ export class World {
   tell(
     verb: Verb,
     revision = this.status.candidate?.revision ?? "",
-    more: Pick<Command, "to" | "reason"> = {},
+    more: Pick<Command, "to" | "reason" | "gate" | "by"> = {},
   ): void {
     this.#commands += 1;
     this.command = { id: `c${this.#commands}`, verb, revision, ...more };

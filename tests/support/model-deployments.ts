@@ -330,6 +330,15 @@ export const BAD: readonly BadManifest[] = [
     "freezeWindows",
     [{ from: "Friday", to: "Monday" }],
   ]),
+  md("a gate that stands nowhere", "spec.gates[0].before", undefined, [
+    "gates",
+    [{ name: "desk", before: "Lunch" }],
+  ]),
+  md("a gate that nobody opens", "spec.gates[0].approvals", undefined, [
+    "gates",
+    [{ name: "desk", approvals: 0 }],
+  ]),
+  md("a gate twice", "spec.gates[1]", undefined, ["gates", [{ name: "desk" }, { name: "desk" }]]),
   md("a limit that is no number", "spec.limits[0].max", undefined, [
     "limits",
     [{ name: "loss", query: "x", max: "much" }],

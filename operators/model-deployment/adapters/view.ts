@@ -55,6 +55,8 @@ const commandSchema = z.object({
   verb: z.enum(VERBS),
   revision: z.string().max(63),
   to: z.string().max(63).optional(),
+  gate: z.string().max(63).optional(),
+  by: z.string().min(1).max(63).optional(),
   reason: z.string().max(256).optional(),
   notify: z.boolean().optional(),
 });

@@ -149,6 +149,17 @@ const limit = z.strictObject({
   max: decimal.describe("More than this ends the release at once, without statistics."),
 });
 
+const gate = z.strictObject({
+  name: objectName,
+  before: z
+    .enum(["Start", "Promotion"])
+    .default("Promotion")
+    .describe(
+      "What it stands before: the candidate getting anything at all, or the step that gives it everything (its promotion, where no step does).",
+    ),
+  approvals: int(1, 10).default(1).describe("How many people have to approve."),
+});
+
 export const modelDeploymentSpec = withRules(
   z.strictObject({
     model,
@@ -208,6 +219,9 @@ export const modelDeploymentSpec = withRules(
       .strictObject({ revisions: int(1, 100) })
       .optional()
       .describe("Going back to one of the last so many promoted revisions takes no steps."),
+    gates: listByKey(gate, "name", 10)
+      .optional()
+      .describe("A release waits here for people to approve it. Going back needs no approval."),
     freezeWindows: z
       .array(freezeWindow)
       .max(50)
@@ -247,5 +261,6 @@ export const instrumentSetSpec = z.strictObject({
 
 export type ModelDeploymentSpec = z.output<typeof modelDeploymentSpec>;
 export type Instrument = z.output<typeof instrument>;
+export type Gate = z.output<typeof gate>;
 export type CanaryStep = z.output<typeof step>;
 export type Model = ModelDeploymentSpec["model"];

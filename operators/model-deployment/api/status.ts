@@ -89,6 +89,18 @@ export const modelDeploymentStatus = z.object({
   progressedAt: time.optional().describe("When the release last got further; the deadline counts from here."),
   releaseStartedAt: time.optional(),
   pausedAt: time.optional(),
+  approvals: z
+    .array(
+      z.object({
+        gate: z.string().max(63),
+        by: z.string().max(63).describe("What the person calls themselves."),
+        reason: z.string().max(256).optional(),
+        at: time,
+      }),
+    )
+    .max(100)
+    .optional()
+    .describe("Who has approved the release that is under way."),
   weight: z
     .int()
     .optional()
@@ -154,5 +166,6 @@ export type Condition = z.output<typeof condition>;
 export type Decision = z.output<typeof decision>;
 export type Measurement = z.output<typeof measurement>;
 export type MetricStatus = z.output<typeof metricStatus>;
+export type Approval = NonNullable<ModelDeploymentStatus["approvals"]>[number];
 export type StatusNote = z.output<typeof note>;
 export type HistoryEntry = z.output<typeof historyEntry>;

@@ -70,6 +70,7 @@ export type Reports = ReadonlyMap<string, readonly (Report | undefined)[]>;
 export const VERBS = [
   "promote",
   "promote-full",
+  "approve",
   "pause",
   "resume",
   "abort",
@@ -88,6 +89,9 @@ export interface Command {
   readonly revision: string;
   /** undo: the revision to go back to; the one that was stable before when absent. */
   readonly to?: string | undefined;
+  /** approve: the gate, and what the person calls themselves. */
+  readonly gate?: string | undefined;
+  readonly by?: string | undefined;
   /** For people. */
   readonly reason?: string | undefined;
   /** Every notification service is told. */

@@ -2,6 +2,7 @@ import { REST } from "#runtime/contracts/ledger.ts";
 import type { CanaryStep } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { type Concluded, conclude } from "./conclude.ts";
+import { closedGates } from "./gates.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
 import { phaseAndConditions } from "./phase.ts";
 import { advance, coherenceHold, type Hold } from "./release.ts";
@@ -207,7 +208,7 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   const started = time(now);
   const model = modelOf(object.spec.model, status, desired);
   const beginning: Status = {
-    ...without(next, ["analysis", "pausedAt"]),
+    ...without(next, ["analysis", "pausedAt", "approvals"]),
     candidate: revisionStatus(observed, desired, model),
     currentStepIndex: 0,
     stepStartedAt: started,
@@ -242,6 +243,7 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
       // Where a pause has ended the deadline counts from here.
       progressedAt: wasPaused ? now : Date.parse(status.progressedAt ?? time(now)),
       paused: object.spec.paused || status.pausedAt !== undefined,
+      closed: fast ? [] : closedGates(object.spec.gates ?? [], status.approvals ?? []),
     },
     status.analysis ?? [],
   );
@@ -298,6 +300,7 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     "releaseStartedAt",
     "analysis",
     "pausedAt",
+    "approvals",
   ]);
   const completion = {
     Promote: reason === "FullPromotion" ? "FastPromoted" : "Promoted",

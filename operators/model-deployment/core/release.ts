@@ -4,6 +4,7 @@ import { milliseconds } from "../api/kit.ts";
 import type { CanaryStep, ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, MetricStatus } from "../api/status.ts";
 import { type ActiveMetric, activeMetrics, addMeasurement, dueAt, judge, startMetric } from "./analysis.ts";
+import { type Closed, describeGate, gateAt } from "./gates.ts";
 import type { Effect, Observed, RevisionView } from "./observed.ts";
 import { templateOf } from "./revision.ts";
 import { instrumentsAt, ownsAll, ownsAny, weightAt } from "./steps.ts";
@@ -20,6 +21,8 @@ export interface Release {
   readonly progressedAt: number;
   /** A person holds it. */
   readonly paused: boolean;
+  /** Gates that lack approvals. */
+  readonly closed: readonly Closed[];
 }
 
 /**
@@ -54,6 +57,7 @@ export interface Hold {
     | "Moving"
     | "Pause"
     | "PausedByUser"
+    | "Gate"
     | "Analysis"
     | "Inconclusive"
     | "Frozen"
@@ -177,6 +181,8 @@ export function advance(
   if (unclear !== undefined) {
     return stay({ reason: "Inconclusive", message: describe(unclear), paused: false });
   }
+  const closed = gateAt(release.closed, steps, index);
+  if (closed !== undefined) return stay({ reason: "Gate", message: describeGate(closed), paused: true });
   if (step === undefined) {
     // Errors and gaps that are borne are no evidence. What has no steps has been here before.
     const unknown = metrics.find(({ name }) => statusOf(analysis, name, now).successes === 0);

@@ -1,10 +1,15 @@
+import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
+import { closedGates, describeGate } from "./gates.ts";
 import type { Command, Note, Observed } from "./observed.ts";
 import { revisionOf } from "./revision.ts";
 
 // What people ask for. Each command is obeyed once, means one revision, and is answered in status.
 
 type Status = ModelDeploymentStatus;
+
+/** As many as status has room for. */
+const MAX_APPROVALS = 100;
 
 export interface Obeyed {
   readonly status: Status;
@@ -32,7 +37,10 @@ export function obey({ object, now, revisions }: Observed): Obeyed {
   };
   const named = revisionOf(spec);
   const to = command.to ?? previousOf(status);
-  const why = refusal(command, status, named) ?? undoRefusal(command, to, status, revisions);
+  const why =
+    refusal(command, status, named) ??
+    undoRefusal(command, to, status, revisions) ??
+    gateRefusal(command, spec, status);
   if (why !== undefined) return answer(`refused: ${why}`);
   const { pausedAt: _, ...unpaused } = status;
   switch (verb) {
@@ -64,6 +72,14 @@ export function obey({ object, now, revisions }: Observed): Obeyed {
         stepStartedAt: at,
         progressedAt: at,
       });
+    }
+    case "approve": {
+      const { gate = "", by = "" } = command;
+      const approval = { gate, by, ...(reason === undefined ? {} : { reason }), at };
+      const approvals = [...(status.approvals ?? []), approval];
+      const closed = closedGates(spec.gates ?? [], approvals).find((one) => one.gate.name === gate);
+      const result = closed === undefined ? `done: ${gate} is open` : `done: ${describeGate(closed)}`;
+      return answer(result, { ...status, approvals });
     }
     case "promote-full": {
       const message = "a person has promoted it";
@@ -113,6 +129,28 @@ function refusal({ verb, revision }: Command, status: Status, named: string): st
   }
   if (decision === undefined || verb === "abort" || verb === "undo") return undefined;
   return decision.kind === "Promote" ? "it is being promoted already" : "it goes back already";
+}
+
+/** A gate takes one approval of a person; and nobody gives a release anything past a gate that is closed. */
+function gateRefusal(
+  { verb, gate, by }: Command,
+  { gates = [] }: ModelDeploymentSpec,
+  { approvals = [] }: Status,
+): string | undefined {
+  if (verb === "promote-full" || verb === "promote") {
+    const all = closedGates(gates, approvals);
+    // One before the promotion holds wherever the steps have got to.
+    const closed = all.find((one) => verb === "promote-full" || one.gate.before === "Start");
+    return closed === undefined ? undefined : `it ${describeGate(closed)}`;
+  }
+  if (verb !== "approve") return undefined;
+  if (by === undefined) return "it does not say who approves";
+  if (!gates.some(({ name }) => name === gate)) {
+    const known = gates.map(({ name }) => name).join(", ");
+    return `there is no gate ${gate ?? ""}; its gates: ${known || "none"}`;
+  }
+  if (approvals.some((one) => one.gate === gate && one.by === by)) return `${by} has approved it already`;
+  return approvals.length < MAX_APPROVALS ? undefined : `it has had ${MAX_APPROVALS} approvals already`;
 }
 
 function undoRefusal(
