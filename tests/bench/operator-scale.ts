@@ -3,18 +3,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KubeConfig } from "@kubernetes/client-node";
-import { OPERATOR_NODE_OPTIONS } from "#charts/render.ts";
 import { bundle } from "#clusters/images/bundle.ts";
 import { SERVICE_IMAGES } from "#clusters/images/catalog.ts";
 import { KubeApi } from "#operators/controller-kit/api.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
-import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
-import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 import { type TestCluster, withCluster } from "#tests/support/fresh-cluster.ts";
 import { runInNameOnly } from "#tests/support/kwok.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";
 import { each as forEach } from "#tests/support/points.ts";
-import { freePort, Subject } from "#tests/support/processes.ts";
+import { argoRollouts, baton, type MakeContestant } from "./scale-contestants.ts";
 import { machine, percentile, show, spread, table } from "./table.ts";
 
 // Many objects that change at once, against the real API server, scheduler and controllers; pods are KWOK's, which run in
@@ -22,6 +19,7 @@ import { machine, percentile, show, spread, table } from "./table.ts";
 
 const NAME = "bench-scale";
 const SIZES = (process.env["OBJECTS"] ?? "50,500").split(",").map(Number);
+const CONTESTANTS = (process.env["CONTESTANTS"] ?? "baton,argo-rollouts").split(",");
 const ROUNDS = Number(process.env["ROUNDS"] ?? 3);
 const IDLE_SECONDS = Number(process.env["IDLE_SECONDS"] ?? 60);
 /** For so long every object gets a new version five seconds after it has taken the last one. */
@@ -40,7 +38,13 @@ await withCluster(NAME, async (cluster) => {
   config.loadFromFile(join(cluster.folder, "pki", "admin.kubeconfig"));
   const api = new KubeApi(config, { fieldManager: "bench" });
   try {
-    for (const size of SIZES) await manyAtOnce(cluster, api, size);
+    for (const size of SIZES) {
+      for (const name of CONTESTANTS) {
+        const make = { baton: baton(join(shipped, "main.js")), "argo-rollouts": argoRollouts }[name];
+        if (make === undefined) throw new Error(`CONTESTANTS: ${name} is neither baton nor argo-rollouts`);
+        await manyAtOnce(cluster, api, make, size);
+      }
+    }
   } finally {
     api.close();
     await end();
@@ -48,63 +52,32 @@ await withCluster(NAME, async (cluster) => {
 });
 await rm(shipped, { recursive: true });
 
-/** Sums of what the operator's own metrics say. */
-async function measured(port: number): Promise<{ writes: number; cpu: number; rss: number }> {
-  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-  const sum = (name: string, wanted: (labels: string) => boolean = () => true) =>
-    text
-      .split("\n")
-      .flatMap((line) => {
-        const [, found = "", labels = "", value = ""] = /^(\w+)(\{.*\})? (.+)$/.exec(line) ?? [];
-        return found === name && wanted(labels) ? [Number(value)] : [];
-      })
-      .reduce((all, value) => all + value, 0);
-  return {
-    writes: sum(
-      "baton_operator_api_requests_total",
-      (labels) => !labels.includes('method="GET"') && !labels.includes('resource="leases"'),
-    ),
-    cpu: sum("process_cpu_seconds_total"),
-    rss: sum("process_resident_memory_bytes"),
-  };
-}
-
-async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Promise<void> {
+async function manyAtOnce(
+  cluster: TestCluster,
+  api: KubeApi,
+  make: MakeContestant,
+  size: number,
+): Promise<void> {
   const bench = await new OperatorBench(cluster).open();
   await bench.stopOperator();
-  /** When the first write after a generation was seen, by object and generation. */
+  const contestant = await make(cluster, api, bench);
+  /** When a generation was seen, and the first write after it; by object and generation. */
+  const changed = new Map<string, number>();
   const first = new Map<string, number>();
   const healthy = new Set<string>();
-  const reflector = new Reflector<CustomObject & { status?: ModelDeploymentStatus }>({
+  const reflector = new Reflector({
     api,
-    resource: MODEL_DEPLOYMENTS,
+    resource: contestant.resource,
     namespace: bench.namespace,
     onError: () => {},
-    onChange: ({ metadata, status }) => {
-      const key = `${metadata.name}/${status?.observedGeneration}`;
-      if (!first.has(key)) first.set(key, performance.now());
-      if (status?.phase === "Healthy" && status.observedGeneration === metadata.generation) healthy.add(key);
+    onChange: (object) => {
+      const { name, generation } = object.metadata;
+      const told = contestant.observed(object);
+      if (!changed.has(`${name}/${generation}`)) changed.set(`${name}/${generation}`, performance.now());
+      if (!first.has(`${name}/${told}`)) first.set(`${name}/${told}`, performance.now());
+      if (contestant.isHealthy(object)) healthy.add(`${name}/${generation}`);
     },
   });
-  const port = await freePort();
-  const operator = new Subject(process.execPath, [join(shipped, "main.js")], {
-    KUBECONFIG: join(cluster.folder, "pki", "admin.kubeconfig"),
-    KAFKA_BROKERS: `127.0.0.1:${cluster.ports.kafka}`,
-    PROMETHEUS_URL: `http://127.0.0.1:${cluster.ports.prometheus}`,
-    POD_NAMESPACE: bench.namespace,
-    WATCH_NAMESPACE: bench.namespace,
-    HTTP_PORT: String(port),
-    LOG_LEVEL: "warn",
-    NODE_OPTIONS: OPERATOR_NODE_OPTIONS,
-  });
-  const spec = (version: string) =>
-    bench.plainSpec(version, (draft) => {
-      draft["replicas"] = 2;
-      delete draft["analysis"];
-      draft["strategy"] = {
-        canary: { steps: [{ setWeight: 50 }, { pause: { duration: "1s" } }, { setWeight: 100 }] },
-      };
-    });
   const names = Array.from({ length: size }, (_, i) => `many-${i}`);
   /** Some at a time, as people and Argo CD would: not more connections than that. */
   const each = (work: (name: string) => Promise<void>) => forEach(names, 50, work);
@@ -115,7 +88,7 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
       if (missing === undefined) return;
       if (Date.now() > deadline)
         throw new Error(
-          `${missing} is late: ${JSON.stringify(await bench.status(missing))}\n${operator.output}`,
+          `${missing} is late: ${JSON.stringify(await api.get(contestant.resource, bench.namespace, missing))}\n${contestant.process.output}`,
         );
       await sleep(20);
     }
@@ -127,7 +100,7 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
     const memory: number[] = [];
     let releases = 0;
     const samples = setInterval(() => {
-      void measured(port).then(({ rss }) => {
+      void contestant.usage().then(({ rss }) => {
         memory.push(rss / 2 ** 20);
         progress(`minute ${memory.length}: ${memory.at(-1)?.toFixed(0)} MB, ${releases} releases`);
       });
@@ -135,7 +108,7 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
     await Promise.all(
       names.map(async (name) => {
         for (let n = generation + 1; Date.now() < until; n++, releases++) {
-          await api.merge(MODEL_DEPLOYMENTS, bench.namespace, name, { spec: spec(`${n}.0.0`) });
+          await contestant.change(name, `${n}.0.0`);
           while (!healthy.has(`${name}/${n}`)) await sleep(200);
           await sleep(5_000);
         }
@@ -159,55 +132,65 @@ async function manyAtOnce(cluster: TestCluster, api: KubeApi, size: number): Pro
   };
   try {
     await reflector.start();
-    operator.start();
-    await each(async (name) => {
-      await bench.create(spec("1.0.0"), name);
-    });
+    contestant.process.start();
+    await each((name) => contestant.create(name, "1.0.0"));
     await all(1);
     progress(`${size} objects are there`);
-    const runs = { first: [] as number[], wall: [] as number[], cpu: [] as number[], writes: [] as number[] };
+    const runs = {
+      first: [] as number[],
+      seen: [] as number[],
+      wall: [] as number[],
+      cpu: [] as number[],
+      writes: [] as number[],
+    };
     for (let round = 2; round < 2 + ROUNDS; round++) {
       // What is left of the round before comes to its end.
       await sleep(10_000);
-      const before = await measured(port);
+      const before = await contestant.usage();
       const began = performance.now();
       const asked = new Map<string, number>();
       await each(async (name) => {
-        await api.merge(MODEL_DEPLOYMENTS, bench.namespace, name, { spec: spec(`${round}.0.0`) });
+        await contestant.change(name, `${round}.0.0`);
         asked.set(name, performance.now());
       });
       await all(round);
       runs.wall.push((performance.now() - began) / 1_000);
       await sleep(3_000);
-      const after = await measured(port);
+      const after = await contestant.usage();
       runs.cpu.push(((after.cpu - before.cpu) * 1_000) / size);
       runs.writes.push((after.writes - before.writes) / size);
-      for (const name of names)
-        runs.first.push((first.get(`${name}/${round}`) ?? Number.NaN) - (asked.get(name) ?? 0));
+      for (const name of names) {
+        const wrote = first.get(`${name}/${round}`) ?? Number.NaN;
+        runs.first.push(wrote - (asked.get(name) ?? 0));
+        runs.seen.push(wrote - (changed.get(`${name}/${round}`) ?? 0));
+      }
       progress(`${size} objects, round ${round - 1} of ${ROUNDS}: ${runs.wall.at(-1)?.toFixed(1)} s`);
     }
     await sleep(10_000);
-    const quiet = await measured(port);
+    const quiet = await contestant.usage();
     await sleep(IDLE_SECONDS * 1_000);
-    const { writes, rss } = await measured(port);
+    const { writes, rss } = await contestant.usage();
     const churned = await churn(1 + ROUNDS);
-    const sorted = runs.first.toSorted((a, b) => a - b);
+    const both = (list: readonly number[]) => {
+      const sorted = list.toSorted((a, b) => a - b);
+      return `${percentile(sorted, 0.5).toFixed(0)} and ${percentile(sorted, 0.99).toFixed(0)}`;
+    };
     table(
-      `${size} objects with 2 replicas change at once, ${ROUNDS} times; steps 50 %, a pause of one second, 100 %`,
+      `${contestant.name}: ${size} objects with 2 replicas change at once, ${ROUNDS} times; steps 50 %, a pause of one second, 100 %`,
       ["figure", "value"],
       [
-        ["change → first write seen on a watch, p50, ms", percentile(sorted, 0.5).toFixed(0)],
-        ["the same, p99, ms", percentile(sorted, 0.99).toFixed(0)],
+        ["change answered → first write, p50 and p99, ms", both(runs.first)],
+        ["change seen on a watch → first write seen on it, p50 and p99, ms", both(runs.seen)],
         ["until all are promoted, s", show(spread(runs.wall), 1)],
-        ["CPU of the operator an object, ms", show(spread(runs.cpu))],
+        ["CPU an object, ms", show(spread(runs.cpu))],
         ["API writes an object", show(spread(runs.writes), 1)],
-        ["resident memory of the operator, MB", (rss / 2 ** 20).toFixed(0)],
+        ["resident memory, MB", (rss / 2 ** 20).toFixed(0)],
         [`API writes in ${IDLE_SECONDS} s of nothing to do`, String(writes - quiet.writes)],
         ...churned,
       ],
     );
   } finally {
-    await operator.end("SIGTERM");
+    await contestant.process.end("SIGTERM");
     await reflector.stop();
     await bench.close();
   }

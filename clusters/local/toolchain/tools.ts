@@ -120,6 +120,23 @@ export const ARGOCD: Tool = {
   coldSeconds: 280,
 };
 
+/** The peer that the operator is measured beside. */
+export const ARGO_ROLLOUTS: Tool = {
+  name: "argo-rollouts",
+  version: "1.8.4",
+  accepts: /1\.8\.4/,
+  versionArgs: ["--version"],
+  source: {
+    kind: "go",
+    module: "argo-rollouts",
+    package: "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
+    ldflags: `${STRIP} -X github.com/argoproj/argo-rollouts/utils/version.version=v1.8.4`,
+    // The definitions of its own kinds.
+    files: { of: "github.com/argoproj/argo-rollouts", folder: "manifests/crds" },
+  },
+  coldSeconds: 240,
+};
+
 /** Holds manifests against the schemas of their kinds. */
 export const KUBECONFORM: Tool = {
   ...goTool(
