@@ -111,6 +111,36 @@ describe("a queue of keys", () => {
     await queue.close();
   });
 
+  it("lets what is urgent end first, for a second", async () => {
+    vi.useFakeTimers();
+    const began = new Map<string, number>();
+    const queue = new KeyedQueue({
+      workers: 8,
+      work: async (key) => {
+        began.set(key, Date.now());
+        // A timer of the test's clock.
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        return undefined;
+      },
+    });
+    const start = Date.now();
+    queue.add("u", true);
+    queue.add("o");
+    await vi.advanceTimersByTimeAsync(350);
+    expect(began.get("o")).toBe(start + 300);
+    await vi.advanceTimersByTimeAsync(1_000);
+    // Somebody is always in a hurry.
+    const again = Date.now();
+    for (let i = 0; i < 20; i++) setTimeout(() => queue.add(`u${i}`, true), i * 100);
+    setTimeout(() => queue.add("patient"), 50);
+    await vi.advanceTimersByTimeAsync(3_000);
+    const waited = (began.get("patient") ?? Infinity) - again - 50;
+    expect(waited).toBeGreaterThanOrEqual(1_000);
+    expect(waited).toBeLessThan(1_200);
+    await queue.close();
+    vi.useRealTimers();
+  });
+
   it("looks again after what the work says, or earlier where that is asked for, and not after it was closed", async () => {
     vi.useFakeTimers();
     let looks = 0;

@@ -1,7 +1,7 @@
 import type { Gauge } from "prom-client";
 
 // Keys that are to be looked at: each once, however often it was asked for, and never by two at once. What is urgent
-// comes first, and finds somebody free where the others are bounded; one worker is always theirs.
+// comes first, alone for a second, and finds somebody free where the others are bounded; one worker is always theirs.
 
 export interface QueueOptions {
   /** How many keys are worked on at once. */
@@ -15,6 +15,8 @@ export interface QueueOptions {
 
 /** Longest wait of a key; what lies further ahead is looked at then. */
 const MAX_DELAY_MS = 24 * 3_600_000;
+/** What is not urgent lets what is go first for so long. */
+const PATIENCE_MS = 1_000;
 
 export class KeyedQueue {
   readonly #options: QueueOptions;
@@ -94,8 +96,12 @@ export class KeyedQueue {
   }
 
   #isUrgentNext(): boolean {
-    const { workers, others: most = workers } = this.#options;
+    const { workers, others: bound = workers } = this.#options;
     const others = this.#running.size - this.#runningUrgent.size;
+    // What the others ask of the API server would keep what is urgent waiting for it; they do not wait for ever.
+    const [since = Infinity] = this.#waiting.values();
+    const patient = this.#runningUrgent.size > 0 && Date.now() - since < PATIENCE_MS;
+    const most = patient ? 0 : bound;
     // The last free worker is for those who have none.
     const last = this.#running.size === workers - 1 && others === 0 && this.#waiting.size > 0;
     return !last && (this.#urgent.size > 0 || others >= most);

@@ -136,6 +136,10 @@ async function manyAtOnce(
     await each((name) => contestant.create(name, "1.0.0"));
     await all(1);
     progress(`${size} objects are there`);
+    const both = (list: readonly number[]) => {
+      const sorted = list.toSorted((a, b) => a - b);
+      return `${percentile(sorted, 0.5).toFixed(0)} and ${percentile(sorted, 0.99).toFixed(0)}`;
+    };
     const runs = {
       first: [] as number[],
       seen: [] as number[],
@@ -164,17 +168,16 @@ async function manyAtOnce(
         runs.first.push(wrote - (asked.get(name) ?? 0));
         runs.seen.push(wrote - (changed.get(`${name}/${round}`) ?? 0));
       }
-      progress(`${size} objects, round ${round - 1} of ${ROUNDS}: ${runs.wall.at(-1)?.toFixed(1)} s`);
+      const [wall = 0] = runs.wall.slice(-1);
+      progress(
+        `${size} objects, round ${round - 1} of ${ROUNDS}: ${wall.toFixed(1)} s, first writes ${both(runs.seen.slice(-size))} ms`,
+      );
     }
     await sleep(10_000);
     const quiet = await contestant.usage();
     await sleep(IDLE_SECONDS * 1_000);
     const { writes, rss } = await contestant.usage();
     const churned = await churn(1 + ROUNDS);
-    const both = (list: readonly number[]) => {
-      const sorted = list.toSorted((a, b) => a - b);
-      return `${percentile(sorted, 0.5).toFixed(0)} and ${percentile(sorted, 0.99).toFixed(0)}`;
-    };
     table(
       `${contestant.name}: ${size} objects with 2 replicas change at once, ${ROUNDS} times; steps 50 %, a pause of one second, 100 %`,
       ["figure", "value"],

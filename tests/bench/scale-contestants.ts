@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { OPERATOR_NODE_OPTIONS } from "#charts/render.ts";
+import { OPERATOR_MEMORY } from "#charts/render.ts";
 import { ensureToolchain, toolPath } from "#clusters/local/toolchain/index.ts";
 import { ARGO_ROLLOUTS } from "#clusters/local/toolchain/tools.ts";
 import type { KubeApi, KubeObject, Resource } from "#operators/controller-kit/api.ts";
@@ -75,7 +75,7 @@ export const baton =
         WATCH_NAMESPACE: bench.namespace,
         HTTP_PORT: String(port),
         LOG_LEVEL: "warn",
-        NODE_OPTIONS: OPERATOR_NODE_OPTIONS,
+        ...OPERATOR_MEMORY,
       }),
       create: async (name, version) => void (await bench.create(spec(version), name)),
       change: async (name, version) =>
