@@ -29,10 +29,16 @@ const progress = (line: string) => void process.stderr.write(`${line}\n`);
 
 console.log(machine());
 const shipped = await mkdtemp(join(tmpdir(), "baton-operator-"));
-const image = SERVICE_IMAGES.find(({ name }) => name === "operator");
-if (image === undefined) throw new Error("there is no image of the operator");
-await bundle(image.entry, image.packages, shipped);
-await withCluster(NAME, async (cluster) => {
+try {
+  const image = SERVICE_IMAGES.find(({ name }) => name === "operator");
+  if (image === undefined) throw new Error("there is no image of the operator");
+  await bundle(image.entry, image.packages, shipped);
+  await withCluster(NAME, everybody);
+} finally {
+  await rm(shipped, { recursive: true });
+}
+
+async function everybody(cluster: TestCluster): Promise<void> {
   const end = await runInNameOnly(cluster, progress);
   const config = new KubeConfig();
   config.loadFromFile(join(cluster.folder, "pki", "admin.kubeconfig"));
@@ -49,8 +55,7 @@ await withCluster(NAME, async (cluster) => {
     api.close();
     await end();
   }
-});
-await rm(shipped, { recursive: true });
+}
 
 async function manyAtOnce(
   cluster: TestCluster,
