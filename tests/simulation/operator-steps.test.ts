@@ -9,7 +9,7 @@ import { shortCanary } from "#tests/support/model-deployments.ts";
 // States that differ only in when they are, in counts of good measurements and in what was told are one. Without
 // EXPLORE=full the first states only.
 
-const LIMIT = process.env["EXPLORE"] === "full" ? 400_000 : 1_500;
+const LIMIT = process.env["EXPLORE"] === "full" ? 200_000 : 1_500;
 /** Of so many states one is looked at to its end. */
 const TO_THE_END = 25;
 
