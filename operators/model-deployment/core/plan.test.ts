@@ -112,6 +112,20 @@ describe("a canary", () => {
     });
   });
 
+  it("is taken back for that in the middle of its promotion too", () => {
+    const { world, v1, v2 } = releasing();
+    world.settle();
+    world.tell("promote-full");
+    world.pass();
+    expect(world.status.decision?.kind).toBe("Promote");
+    const pods = world.pods.get(v2);
+    if (pods !== undefined)
+      Object.assign(pods, { coherent: false, deviation: "a replica has loaded another" });
+    world.settle();
+    expect(new Set(world.owners.values())).toEqual(new Set([v1]));
+    expect(world.status).toMatchObject({ condemned: [v2], history: [{ reason: "Incoherent" }, {}] });
+  });
+
   it("is not given everything by a person either before every replica reports what it should", () => {
     const { world, v2 } = releasing();
     world.incoherent.add(v2);

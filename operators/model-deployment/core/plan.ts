@@ -88,9 +88,17 @@ function goOn(observed: Observed, status: Status, commanded: Omit<Decision, "at"
   const { stable } = status;
   const desired = desiredRevision(observed.object.spec, status);
   if (status.decision !== undefined) {
+    const { kind, revision } = status.decision;
+    const { deviation } = observed.revisions.find((view) => view.revision === revision) ?? {};
+    if (kind === "Promote" && deviation !== undefined)
+      return decided(observed, status, {
+        kind: "Rollback",
+        revision,
+        reason: "Incoherent",
+        message: deviation,
+      });
     if (!isLost(observed, status.decision)) return act(observed, status, status.decision);
     const message = "the spec has changed before it was made";
-    const { revision } = status.decision;
     return decided(observed, status, { kind: "Supersede", revision, reason: "NewSpec", message });
   }
   if (commanded !== undefined) return decided(observed, status, commanded);
