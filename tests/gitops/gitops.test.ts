@@ -382,7 +382,8 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
   });
 
   it("comes back the same after its cluster is lost, with Git and Kafka, and goes on where it was", async () => {
-    const before = await ownedByGit();
+    // The smoke test of the last sync may be about to be made anew.
+    const before = await waitFor("all that Git owns", ownedByGit);
     const decided = await verdict();
     expect(decided.ok).toBe(true);
     const { stable } = (await model()).status ?? {};
@@ -400,7 +401,7 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
     await bootstrap();
     console.log(`from bootstrap after the loss to all healthy: ${Date.now() - started} ms`);
     expect((await model()).status?.stable?.revision).toBe(stable?.revision);
-    expect(await ownedByGit()).toEqual(before);
+    expect(await waitFor("all that Git owns", ownedByGit)).toEqual(before);
     const after = await waitFor(
       "decisions again",
       async () => {
