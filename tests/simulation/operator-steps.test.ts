@@ -148,7 +148,7 @@ function keyOf(world: World): string {
     generation,
     command !== undefined && command.id !== status.lastVerb?.id,
     movingTo,
-    results.map(({ value }) => value),
+    results.map(({ value, at }) => [value, Math.min(1_000, now - at)]),
   ]);
 }
 

@@ -5,7 +5,7 @@ import { type Concluded, conclude } from "./conclude.ts";
 import { closedGates } from "./gates.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
 import { phaseAndConditions } from "./phase.ts";
-import { advance, coherenceHold, type Hold } from "./release.ts";
+import { advance, type Hold, podsHold } from "./release.ts";
 import {
   addHistory,
   historyEntry,
@@ -140,11 +140,8 @@ function first(observed: Observed, status: Status, desired: string): Pass {
     const scale: Effect = { kind: "Scale", revision: desired, replicas: spec.replicas, template: "spec" };
     return { ...pass, status: { ...status, releaseStartedAt: started }, effects: [scale], holds: undefined };
   }
-  if (view.available < spec.replicas || !view.coherent) {
-    const message = `${view.available} of ${spec.replicas} replicas are available`;
-    const holds = view.available < spec.replicas ? undefined : coherenceHold(view);
-    return { ...pass, holds: holds ?? { reason: "Pods", message, paused: false } };
-  }
+  const pods = podsHold(view, spec.replicas);
+  if (pods !== undefined) return { ...pass, holds: pods };
   if (stream !== undefined && !ownsEverything(desired, stream.owners)) {
     if (!stream.reachable) {
       return {

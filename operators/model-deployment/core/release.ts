@@ -255,7 +255,8 @@ export function steadySince(
   return Math.max(readySince + STEADY_MS, crashed);
 }
 
-function podsHold(view: RevisionView | undefined, replicas: number): Hold | undefined {
+/** What a revision lacks of its replicas; undefined where it has them, and all are what was released. */
+export function podsHold(view: RevisionView | undefined, replicas: number): Hold | undefined {
   const available = view?.available ?? 0;
   if (view === undefined || view.replicas !== replicas || available < replicas) {
     return { reason: "Pods", message: `${available} of ${replicas} replicas are available`, paused: false };
