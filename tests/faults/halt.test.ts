@@ -12,7 +12,7 @@ import {
   startBrokers,
   startRedis,
   type TestBrokers,
-  type TestRedis,
+  type TestServer,
 } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
@@ -20,7 +20,7 @@ const TOPIC = "md.crypto.main";
 const DEPLOYMENT = "d";
 const HONOURED_MS = 2_000;
 let brokers: TestBrokers;
-let redis: TestRedis;
+let redis: TestServer;
 let bus: KafkaBus;
 let worker: Subject;
 let stream: { stop(): Promise<void> };

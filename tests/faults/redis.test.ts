@@ -2,7 +2,7 @@ import { Redis } from "ioredis";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { FeatureStore, type FeatureView, type FeatureViewStore } from "#runtime/features/index.ts";
-import { startRedis, type TestRedis } from "#tests/support/processes.ts";
+import { startRedis, type TestServer } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 const NOW = 1_700_000_000_000;
@@ -11,7 +11,7 @@ const LIMIT_MS = 100;
 /** What a loaded machine may add to the limit. */
 const SLACK_MS = 400;
 
-let redis: TestRedis;
+let redis: TestServer;
 let store: FeatureStore;
 let view: FeatureViewStore;
 

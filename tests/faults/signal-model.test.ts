@@ -9,7 +9,7 @@ import {
   startBrokers,
   startRedis,
   type TestBrokers,
-  type TestRedis,
+  type TestServer,
 } from "#tests/support/processes.ts";
 import { signalModel, trade } from "#tests/support/signal-model.ts";
 import { waitFor } from "#tests/support/wait.ts";
@@ -18,7 +18,7 @@ const TOPIC = "md.crypto.faults";
 const PARTITIONS = 2;
 const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
 let brokers: TestBrokers;
-let redis: TestRedis;
+let redis: TestServer;
 let bus: KafkaBus;
 
 beforeAll(async () => {

@@ -149,7 +149,8 @@ export async function consoleConsumer(libs: string, broker: string, topic: strin
   return values;
 }
 
-export interface TestRedis {
+/** A server of the test's own: `process` is for killing and freezing it. */
+export interface TestServer {
   readonly url: string;
   readonly process: Subject;
   start(): Promise<void>;
@@ -157,7 +158,7 @@ export interface TestRedis {
 }
 
 /** A Redis of the test's own, without persistence. */
-export async function startRedis(): Promise<TestRedis> {
+export async function startRedis(): Promise<TestServer> {
   const server = toolPath(await ensureToolchain({ progress: () => {} }), "redis-server");
   const port = await freePort();
   const subject = new Subject(server, [
@@ -183,15 +184,8 @@ export async function startRedis(): Promise<TestRedis> {
   };
 }
 
-export interface TestPrometheus {
-  readonly url: string;
-  readonly process: Subject;
-  start(): Promise<void>;
-  close(): Promise<void>;
-}
-
 /** A Prometheus of the test's own, which reads itself each second as the job `itself`. */
-export async function startPrometheus(): Promise<TestPrometheus> {
+export async function startPrometheus(): Promise<TestServer> {
   const server = toolPath(await ensureToolchain({ progress: () => {} }), "prometheus");
   const port = await freePort();
   const folder = await mkdtemp(join(tmpdir(), "baton-prometheus-"));
