@@ -45,6 +45,8 @@ function settings(replicas: number, retentionHours: number): Record<string, stri
     "log.retention.hours": retentionHours,
     // A hand-over waits for the offsets of a transaction to be written.
     "group.coordinator.append.linger.ms": 0,
+    // And where the last transaction's markers are still being written, a partition asks again after this.
+    "add.partitions.to.txn.retry.backoff.ms": 2,
   };
 }
 

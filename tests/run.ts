@@ -1,13 +1,14 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import * as z from "zod";
 import { messageOf } from "#clusters/local/errors.ts";
+import { resetCluster } from "#clusters/local/lifecycle.ts";
 import { ensureToolchain } from "#clusters/local/toolchain/index.ts";
 
 // Runs the test suites against the real components, after fetching and building what they need:
-//   npm test                        everything
+//   npm test                        everything; in CI also the story of GitOps, and faults that take longer
 //   npm test -- --project unit      one suite (unit, integration, faults, operator-faults, gitops, kind)
 //   npm test -- bus-kafka           files whose names match
 //   npm run test:faults             the long form of all that does harm
@@ -23,6 +24,7 @@ const { values, positionals } = parseArgs({
 });
 if (values.help) {
   console.log(`npm test -- [--project unit|integration|faults|operator-faults|gitops|kind]... [part of a file's name]...
+npm run test:gitops, which is part of it in CI
 npm run test:faults -- [broker|cluster|halt|handover|operator|outage|protections|redis|signal-model]...
 
 Tests that draw by chance print their seed; SEED=... repeats one.`);
@@ -31,7 +33,27 @@ Tests that draw by chance print their seed; SEED=... repeats one.`);
 
 const root = join(import.meta.dirname, "..");
 const results = join(root, ".baton", "test-results.json");
-const resultSchema = z.object({ numPassedTests: z.int(), numFailedTests: z.int() });
+/** The clusters that tests make, by name. */
+const CLUSTERS = ["test", "fire", "gitops", "faults", "faults-b", "faults-port"];
+const resultSchema = z.object({
+  numPassedTests: z.int(),
+  numFailedTests: z.int(),
+  testResults: z.array(
+    z.object({
+      name: z.string(),
+      message: z.string(),
+      assertionResults: z.array(
+        z.object({
+          status: z.string(),
+          fullName: z.string(),
+          failureMessages: z.array(z.string()).nullish(),
+        }),
+      ),
+    }),
+  ),
+});
+/** What a failure says at the end again is no longer than this. */
+const MAX_FAILURE = 3_000;
 
 try {
   await ensureToolchain({ progress: (line) => console.error(line) });
@@ -55,10 +77,17 @@ for (const signal of ["SIGINT", "SIGTERM"] as const)
     child?.kill(signal);
   });
 
-/** Runs some of the suites; resolves with the exit code and what was counted. */
-async function round(projects: readonly string[]): Promise<{ code: number; passed: number; failed: number }> {
+interface Round {
+  readonly code: number;
+  readonly passed: number;
+  readonly failed: number;
+  readonly failures: readonly string[];
+}
+
+/** Runs some of the suites; resolves with the exit code, what was counted and what the failures said. */
+async function round(projects: readonly string[]): Promise<Round> {
   const wanted = projects.filter((name) => values.project.length === 0 || values.project.includes(name));
-  if (wanted.length === 0 || stopped) return { code: stopped ? 1 : 0, passed: 0, failed: 0 };
+  if (wanted.length === 0 || stopped) return { code: stopped ? 1 : 0, passed: 0, failed: 0, failures: [] };
   await rm(results, { force: true });
   const output = ["--reporter=default", "--reporter=json", `--outputFile.json=${results}`];
   const chosen = wanted.flatMap((name) => ["--project", name]);
@@ -70,17 +99,30 @@ async function round(projects: readonly string[]): Promise<{ code: number; passe
   const code = await new Promise<number>((resolve) => child?.on("close", (status) => resolve(status ?? 1)));
   const text = await readFile(results, "utf8").catch(() => "{}");
   const { data } = resultSchema.safeParse(JSON.parse(text));
-  return { code, passed: data?.numPassedTests ?? 0, failed: data?.numFailedTests ?? 0 };
+  const failures = (data?.testResults ?? []).flatMap(({ name, message, assertionResults }) => {
+    const failed = assertionResults.filter(({ status }) => status === "failed");
+    const texts = failed.map((one) => `${one.fullName}\n${one.failureMessages?.join("\n") ?? ""}`);
+    // A file that could not be loaded or set up has a message of its own.
+    return [...texts, ...(message === "" ? [] : [message])].map(
+      (text) => `${relative(root, name)}: ${text.slice(0, MAX_FAILURE)}`,
+    );
+  });
+  return { code, passed: data?.numPassedTests ?? 0, failed: data?.numFailedTests ?? 0, failures };
 }
 
 // Clusters of their own must not take the cores from the others while they have nothing to do.
 const rounds = [
   await round(["unit", "integration", "faults"]),
   await round(["operator-faults"]),
-  await round(["gitops"]),
+  // A story of minutes, most of them Argo CD's: in CI, and where it is asked for.
+  ...(process.env["CI"] !== undefined || values.project.includes("gitops") ? [await round(["gitops"])] : []),
   // Needs a Docker engine: only where it is asked for.
   ...(values.project.includes("kind") ? [await round(["kind"])] : []),
 ];
+// A terminal's Ctrl-C reaches all of us; the second signal, which is ours, ends the tests before they have tidied up.
+if (stopped) for (const name of CLUSTERS) await resetCluster(name);
+// Much else may have been printed since.
+for (const failure of rounds.flatMap(({ failures }) => failures)) console.log(`\nFAILED ${failure}`);
 const sum = (count: "passed" | "failed") => rounds.reduce((all, one) => all + one[count], 0);
 console.log(`\n${sum("passed")} passed, ${sum("failed")} failed`);
 process.exitCode = rounds.find(({ code }) => code !== 0)?.code ?? (sum("passed") > 0 ? 0 : 1);

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { Counter } from "prom-client";
 import * as z from "zod";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
@@ -7,10 +6,10 @@ import { kinds } from "#runtime/config/index.ts";
 import { DecodeError, decode, MarketData, SCHEMA_HEADER } from "#runtime/contracts/index.ts";
 import { FeatureError, FeatureStore } from "#runtime/features/index.ts";
 import { TICKS_VIEW, TickFeatures } from "#runtime/market/ticks.ts";
+import { Dependency, tripsCounter } from "#runtime/service/dependency.ts";
 import { runService } from "#runtime/service/index.ts";
 
 const COMMIT_MS = 1_000;
-const RETRY_MS = 200;
 /** Instruments in memory; what is beyond is dropped, oldest first. */
 const MAX_INSTRUMENTS = 100_000;
 
@@ -39,6 +38,13 @@ await runService({
     const states = new Map<string, TickFeatures>();
     const positions = new Map<string, { topic: string; partition: number; offset: bigint }>();
     const stopping = new AbortController();
+    const redis = new Dependency({
+      name: "redis",
+      isAway: (error) => error instanceof FeatureError && error.code !== "BAD_VECTOR",
+      trips: tripsCounter(registry),
+      log,
+      signal: stopping.signal,
+    });
 
     await store.connect();
     const consumer = await bus.consumer({
@@ -86,7 +92,8 @@ await runService({
         eventTime,
         values: features.vector(),
       }));
-      await untilWritten(() => view.write(writes));
+      // Held while Redis is away: what is not written now would be missing for good.
+      await redis.ask(() => view.write(writes));
       const last = batch.records.at(-1);
       if (last === undefined) return;
       const { topic, partition } = batch;
@@ -101,22 +108,6 @@ await runService({
         states.set(instrument, state);
       }
       return state;
-    }
-
-    /** Holds the partition while Redis is away: what is not written now would be missing for good. */
-    async function untilWritten(write: () => Promise<unknown>): Promise<void> {
-      for (let told = false; !stopping.signal.aborted; ) {
-        try {
-          await write();
-          if (told) log.info("Redis takes writes again");
-          return;
-        } catch (error) {
-          if (!(error instanceof FeatureError) || error.code === "BAD_VECTOR") throw error;
-          if (!told) log.warn({ err: error }, "Redis does not take writes; holding");
-          told = true;
-          await sleep(RETRY_MS, undefined, { signal: stopping.signal }).catch(() => {});
-        }
-      }
     }
 
     async function commit(): Promise<void> {

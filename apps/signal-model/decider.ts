@@ -1,14 +1,13 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Tracer } from "@opentelemetry/api";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { deadLetter } from "#runtime/bus/dead-letters.ts";
-import { BusError } from "#runtime/bus/errors.ts";
 import type { Batch, Headers, InRecord } from "#runtime/bus/port.ts";
 import { DecodeError, encode, SCHEMA_HEADER, Signal } from "#runtime/contracts/index.ts";
 import { FeatureError, type FeatureRead, type FeatureViewStore } from "#runtime/features/index.ts";
 import type { Decided } from "#runtime/handover/worker.ts";
 import { type Forecasts, type Model, ModelError } from "#runtime/model/index.ts";
+import { Dependency } from "#runtime/service/dependency.ts";
 import { continueTrace, passOn, TRACE_HEADER } from "#runtime/service/tracing.ts";
 import { type Accepted, admit, type Identity, type Rejected, toSignal, usable } from "./decide.ts";
 import { deciderMetrics } from "./metrics.ts";
@@ -23,7 +22,6 @@ export interface DeciderOptions {
   readonly tracer: Tracer;
 }
 
-const RETRY_MS = 50;
 /** An instrument's name has at most 32 characters; a key that is none is cut, so that headers stay small. */
 const MAX_KEY = 128;
 const NO_FORECASTS: Forecasts = {
@@ -37,10 +35,25 @@ export class SignalDecider {
   readonly #options: DeciderOptions;
   readonly #metrics: ReturnType<typeof deciderMetrics>;
   readonly #stopping = new AbortController();
+  readonly #features: Dependency;
+  readonly #model: Dependency;
 
   constructor(options: DeciderOptions) {
     this.#options = options;
     this.#metrics = deciderMetrics(options.registry);
+    const common = { trips: this.#metrics.trips, log: options.log, signal: this.#stopping.signal };
+    // Deciding without features would be a different model.
+    this.#features = new Dependency({
+      ...common,
+      name: "features",
+      isAway: (error) => error instanceof FeatureError,
+    });
+    // A model server that is away comes back; a model in this process that fails does not.
+    this.#model = new Dependency({
+      ...common,
+      name: "model",
+      isAway: (error) => error instanceof ModelError && error.code === "INFERENCE_FAILED",
+    });
   }
 
   /** Ends waiting for features and models that are away. */
@@ -106,24 +119,12 @@ export class SignalDecider {
     return { instrument, kind: "rejected", key, value, headers };
   }
 
-  /** Holds the partition while the store is away: deciding without features would be a different model. */
   async #readFeatures(
     instruments: readonly string[],
     now: number,
   ): Promise<ReadonlyMap<string, FeatureRead>> {
-    for (let told = false; ; ) {
-      try {
-        const reads = await this.#options.features.read(instruments, now);
-        if (told) this.#options.log.info("features can be read again");
-        return new Map(reads.map((read, i) => [instruments[i] as string, read]));
-      } catch (error) {
-        if (!(error instanceof FeatureError)) throw error;
-        if (this.#stopping.signal.aborted) throw new BusError("REBALANCED", "stopping");
-        if (!told) this.#options.log.warn({ err: error }, "features cannot be read; holding");
-        told = true;
-        await sleep(RETRY_MS);
-      }
-    }
+    const reads = await this.#features.ask(() => this.#options.features.read(instruments, now));
+    return new Map(reads.map((read, i) => [instruments[i] as string, read]));
   }
 
   async #forecast(
@@ -143,18 +144,8 @@ export class SignalDecider {
     if (first === undefined) return { forecasts: NO_FORECASTS, rowOf };
     const rows = new Float32Array(vectors.length * first.length);
     for (const [i, vector] of vectors.entries()) rows.set(vector, i * first.length);
-    for (let told = false; ; ) {
-      try {
-        return { forecasts: await this.#options.model.infer(rows, vectors.length), rowOf };
-      } catch (error) {
-        // A model server that is away comes back; a model in this process that fails does not.
-        if (!(error instanceof ModelError) || error.code !== "INFERENCE_FAILED") throw error;
-        if (this.#stopping.signal.aborted) throw new BusError("REBALANCED", "stopping");
-        if (!told) this.#options.log.warn({ err: error }, "the model does not answer; holding");
-        told = true;
-        await sleep(RETRY_MS);
-      }
-    }
+    const forecasts = await this.#model.ask(() => this.#options.model.infer(rows, vectors.length));
+    return { forecasts, rowOf };
   }
 }
 

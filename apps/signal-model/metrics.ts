@@ -1,9 +1,11 @@
 import { Counter, Histogram, type Registry } from "prom-client";
+import { tripsCounter } from "#runtime/service/dependency.ts";
 
 /** Metrics of the signal model. */
 export function deciderMetrics(registry: Registry) {
   const registers = [registry];
   return {
+    trips: tripsCounter(registry),
     signals: new Counter({ name: "baton_signals_total", help: "Signals committed", registers }),
     rejected: new Counter({
       name: "baton_dead_letters_total",

@@ -1,10 +1,13 @@
 import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, sep } from "node:path";
-import { rolldown } from "rolldown";
+import { type OutputBundle, rolldown } from "rolldown";
 
 const root = join(import.meta.dirname, "..", "..");
 const MODULES = join(root, "node_modules");
+
+/** Packages of which most is never called, and which say nowhere that what is not called can be left out. */
+const MOSTLY_UNUSED = /\/node_modules\/(@kubernetes\/client-node|openid-client)\//;
 
 export interface Bundled {
   /** Folders of the packages whose code is in the image, bundled or beside the bundle. */
@@ -22,11 +25,15 @@ export async function bundle(entry: string, kept: readonly string[], into: strin
     external: kept.flatMap((name) => [name, new RegExp(`^${name}/`)]),
     // Packages have their own opinions about `this` and circular imports.
     logLevel: "silent",
+    resolve: { alias: { undici: join(import.meta.dirname, "no-undici.ts") } },
+    treeshake: { moduleSideEffects: (id) => !MOSTLY_UNUSED.test(id) },
+    plugins: [{ name: "ascii", generateBundle: (_, files) => Object.values(files).forEach(toAscii) }],
   });
   const { output } = await build.write({
     file: join(into, "main.js"),
     format: "esm",
-    minify: false,
+    // Without comments and white space, which V8 keeps as well. Names stay, for whoever reads a stack.
+    minify: { mangle: false, compress: false, codegen: { removeWhitespace: true, legalComments: "none" } },
     codeSplitting: false,
   });
   await build.close();
@@ -40,6 +47,16 @@ export async function bundle(entry: string, kept: readonly string[], into: strin
   }
   for (const name of kept) for (const folder of await copyPackage(name, into)) used.add(folder);
   return { packages: [...used].toSorted() };
+}
+
+/**
+ * The same source in ASCII: of one with a single character beyond Latin-1 V8 keeps two bytes a character. By UTF-16 unit:
+ * a pair of escapes is the same character, in strings and in expressions.
+ */
+function toAscii(file: OutputBundle[string]): void {
+  if (file.type !== "chunk") return;
+  const inAscii = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  file.code = file.code.replaceAll(/[^\0-\x7f]/g, inAscii);
 }
 
 /** The folder of the package that a file belongs to. */

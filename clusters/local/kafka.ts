@@ -13,10 +13,22 @@ export interface BrokerSpec {
   readonly controllerPort: number;
   /** Every member of the quorum, this one included. */
   readonly quorum: readonly { readonly nodeId: number; readonly controllerPort: number }[];
+  /** Transaction protocol that the cluster begins with, Kafka's own choice unless it is given. */
+  readonly transactionVersion?: number;
+  /** small: soon there and little memory. server: as one that is there to stay, of which measurements are taken. */
+  readonly jvm?: keyof typeof JVM;
 }
 
 const CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAQ";
-const HEAP_MB = 160;
+const JVM = {
+  small: [
+    "-Xmx160m",
+    "-XX:+UseSerialGC",
+    // The quick compiler only: the other one takes a core for the first minutes of a short life.
+    "-XX:TieredStopAtLevel=1",
+  ],
+  server: ["-Xms384m", "-Xmx384m", "-Xmn192m", "-XX:+UseParallelGC"],
+} as const;
 
 /** The broker's configuration. Values that differ from Kafka's defaults say why. */
 export function serverProperties(spec: BrokerSpec): string {
@@ -47,6 +59,8 @@ export function serverProperties(spec: BrokerSpec): string {
     "group.min.session.timeout.ms": 1_000,
     // A transaction's offsets are written at once, not after the wait for others' that the default has.
     "group.coordinator.append.linger.ms": 0,
+    // A partition is asked for again after this where a transaction's markers are still being written.
+    "add.partitions.to.txn.retry.backoff.ms": 2,
     // A killed broker is let back in after this, not after the default of 9 s.
     "broker.heartbeat.interval.ms": 500,
     "broker.session.timeout.ms": 2_500,
@@ -77,7 +91,10 @@ export async function prepareBroker(libs: string, spec: BrokerSpec): Promise<voi
   if (existsSync(join(data, "meta.properties"))) return;
   // Anything without meta.properties is the rest of an interrupted format.
   await rm(data, { recursive: true, force: true });
-  const args = kafkaClass(libs, "kafka.tools.StorageTool", ["format", "-t", CLUSTER_ID, "-c", config]);
+  const format = ["format", "-t", CLUSTER_ID, "-c", config];
+  if (spec.transactionVersion !== undefined)
+    format.push("--feature", `transaction.version=${spec.transactionVersion}`);
+  const args = kafkaClass(libs, "kafka.tools.StorageTool", format);
   const result = await exec("java", args).catch((cause: unknown) => {
     throw new LocalError("TOOL_MISSING", "java is not on the PATH: install a Java 17 runtime or later", {
       cause,
@@ -90,11 +107,8 @@ export async function prepareBroker(libs: string, spec: BrokerSpec): Promise<voi
 /** Arguments for `java` that start a broker. */
 export function brokerArgs(libs: string, spec: BrokerSpec): string[] {
   return [
-    `-Xmx${HEAP_MB}m`,
-    "-XX:+UseSerialGC",
+    ...JVM[spec.jvm ?? "small"],
     "-XX:+ExitOnOutOfMemoryError",
-    // The quick compiler only: the other one takes a core for the first minutes of a short life.
-    "-XX:TieredStopAtLevel=1",
     "-Xshare:auto",
     `-Dlog4j2.configurationFile=${join(spec.folder, "log4j2.properties")}`,
     ...kafkaClass(libs, "kafka.Kafka", [join(spec.folder, "server.properties")], []),

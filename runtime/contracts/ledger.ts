@@ -79,6 +79,16 @@ export const startedSchema = z
   })
   .describe("Where a revision's computing of a partition begins");
 
+export const reachedSchema = z
+  .object({
+    type: z.literal("reached").describe("A revision has come so far"),
+    at,
+    revision: revision("Revision of the worker"),
+    ...place,
+    offset: offset("First record whose outcome may not have been there yet"),
+  })
+  .describe("Once a minute: where a worker stands, for the case that its group's position is lost");
+
 export const releasedSchema = z
   .object({
     type: z.literal("released").describe("The owner lets go"),
@@ -128,6 +138,7 @@ export const Ledger = defineContract(
       conductingSchema,
       joinedSchema,
       startedSchema,
+      reachedSchema,
       releasedSchema,
       filledSchema,
       takenSchema,

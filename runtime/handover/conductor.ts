@@ -3,13 +3,13 @@ import { BusError } from "#runtime/bus/errors.ts";
 import type { Bus, TransactionalProducer } from "#runtime/bus/port.ts";
 import type { Ledger, Request } from "#runtime/contracts/ledger.ts";
 import { topics } from "#runtime/contracts/topics.ts";
+import { readLedger } from "./beginning.ts";
 import { conduct, DEADLINES, type Deadlines, type Debtor, planMove } from "./conduct.ts";
 import { HandoverError } from "./errors.ts";
 import { LedgerFollower, ledgerRecord } from "./ledger.ts";
-import { readLedger } from "./partition.ts";
 import { forcedEnd } from "./repair.ts";
 import { type LedgerState, type Place, partitionState, refusal } from "./rules.ts";
-import { checkPosition, leftoversOf, standingOf, transactionalId } from "./standing.ts";
+import { latestPosition, leftoversOf, positionOf, standingOf, transactionalId } from "./standing.ts";
 
 /** Points of the protocol at which a test may stop a conductor. */
 export const CONDUCTOR_STEPS = ["conducting", "requested", "fenced-owner", "forced", "completed"] as const;
@@ -184,12 +184,14 @@ export class Conductor {
         signal: this.#closing.signal,
       });
       await hook?.("fenced-owner");
-      const standing = await standingOf({ bus, deployment }, revision, place, producer);
+      const found = await positionOf({ bus, deployment }, revision, place);
       // As a worker would begin: what it wrote before it was fenced may not have been read yet.
       const abort = AbortSignal.timeout(READ_MS);
       await readLedger({ deployment, revision, follower: this.#follower }, place, producer, abort);
       const state = partitionState(this.state, place);
-      await checkPosition(deployment, state, revision, standing?.mark, place, producer);
+      const latest = latestPosition(state, revision, found, Date.now());
+      const standing =
+        latest === undefined ? undefined : await standingOf(deployment, revision, place, producer, latest);
       const release = forcedEnd(state, revision, standing);
       if (release !== undefined) {
         const { epoch, cut, filled } = release;

@@ -26,6 +26,7 @@ function keyOf(record: Ledger): string {
       return "conducting";
     case "joined":
     case "started":
+    case "reached":
       return `${record.type}/${record.revision}/${placeKey(record)}`;
     case "released":
     case "filled":
@@ -52,7 +53,11 @@ export async function ensureDeploymentTopics(
   shape: { readonly partitions: number; readonly replicas: number },
 ): Promise<void> {
   const { partitions, replicas } = shape;
-  const log = { replicas, config: { "cleanup.policy": "compact" } };
+  // Every reader reads all of it: the segment that is written, which is not compacted, stays small.
+  const log = {
+    replicas,
+    config: { "cleanup.policy": "compact", "segment.bytes": String(16 * 1024 * 1024) },
+  };
   // Outcomes are looked for by their writer's clock.
   const outcomes = { replicas, config: { "message.timestamp.type": "CreateTime" } };
   await (await bus.admin()).ensureTopics([
@@ -210,8 +215,9 @@ export class LedgerFollower {
         this.#state = applyLedger(this.#state, entry);
         this.#options.onRecord?.(entry, record);
       }
+      // After each: what somebody waits for may be over with the next record of the same batch.
+      this.#notify();
     }
-    this.#notify();
   }
 
   #applyHalt(record: InRecord): void {

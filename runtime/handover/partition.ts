@@ -3,26 +3,34 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BusError } from "#runtime/bus/errors.ts";
 import type { Bus, OutRecord, TransactionalProducer } from "#runtime/bus/port.ts";
 import type { Ledger } from "#runtime/contracts/ledger.ts";
+import { begin, readLedger } from "./beginning.ts";
 import { type LedgerFollower, ledgerRecord } from "./ledger.ts";
 import type { handoverMetrics } from "./metrics.ts";
 import { type Action, type Destinations, type Outcome, outcomeRecord } from "./outcome.ts";
 import { type Done, encodeMark, isDone, type Mark, repairedDuty, resumeAt } from "./repair.ts";
 import { Ring } from "./ring.ts";
 import {
+  applyLedger,
   type Duty,
-  hasDuties,
   isDischarged,
   isLive,
   moves,
   type PartitionState,
   type Place,
   partitionState,
-  predecessors,
   type Report,
-  startOffset,
 } from "./rules.ts";
 import { readShadow } from "./shadow.ts";
-import { checkPosition, committedBy, groupOf, leftoversOf, standingOf, transactionalId } from "./standing.ts";
+import {
+  groupOf,
+  latestPosition,
+  leftoversOf,
+  positionOf,
+  REACHED_MS,
+  type Standing,
+  standingOf,
+  transactionalId,
+} from "./standing.ts";
 
 /** Points of the protocol at which a test may stop a worker. */
 export const STEPS = [
@@ -63,6 +71,14 @@ export interface Revision {
   readonly hook?: (step: Step, place: Place) => Promise<void> | void;
 }
 
+const STEPS_OF = {
+  release: { before: "releasing", after: "released" },
+  take: { before: "taking", after: "taken" },
+} as const;
+
+/** A batch of a stream that flows is there within this. */
+const BATCH_SOON_MS = 30;
+
 /** A worker that was fenced because its partition moved hears of that within a heartbeat. */
 export const REVOKED_WITHIN_MS = 3_000;
 
@@ -81,6 +97,10 @@ export class PartitionWorker {
   readonly #committed: bigint;
   /** Outcomes around `#position` that were there already; empty once it is past them. */
   readonly #done: Map<bigint, Done>;
+  /** Before any of those was written. */
+  readonly #doneSince: number;
+  /** When the ledger was told last where this worker stands. */
+  #toldAt = 0;
   #last: Promise<unknown> = Promise.resolve();
 
   /** Takes a partition over: fences whoever had it, reads where it got to, reads the ledger, in this order. */
@@ -95,18 +115,17 @@ export class PartitionWorker {
     signal.addEventListener("abort", end);
     try {
       await hook?.("fenced", place);
-      const before = await standingOf(shared, revision, place, producer);
+      const found = await positionOf(shared, revision, place);
       await hook?.("position-read", place);
-      const committed = before?.position ?? (await begin(shared, place, producer, signal));
-      if (before !== undefined && unsafe !== "ledger-read") {
-        await readLedger(shared, place, producer, signal);
-        const state = partitionState(shared.follower.state, place);
-        await checkPosition(deployment, state, revision, before.mark, place, producer);
-      }
+      if (unsafe !== "ledger-read") await readLedger(shared, place, producer, signal);
+      const state = partitionState(shared.follower.state, place);
+      const latest = latestPosition(state, revision, found, Date.now());
+      const standing =
+        latest === undefined
+          ? { position: await begin(shared, place, producer, signal), mark: undefined, done: new Map() }
+          : await standingOf(deployment, revision, place, producer, latest);
       await hook?.("ledger-read", place);
-      const done = before?.done ?? new Map();
-      const start = resumeAt(before?.mark, committed, done);
-      return new PartitionWorker(shared, place, producer, { start, committed, done });
+      return new PartitionWorker(shared, place, producer, standing);
     } catch (error) {
       await producer.close().catch(() => {});
       throw error;
@@ -119,15 +138,16 @@ export class PartitionWorker {
     shared: Revision,
     place: Place,
     producer: TransactionalProducer,
-    { start, committed, done }: { start: bigint; committed: bigint; done: Map<bigint, Done> },
+    { position, mark, done }: Standing,
   ) {
     this.#shared = shared;
     this.place = place;
     this.#producer = producer;
-    this.#position = start;
-    this.#committed = committed;
+    this.#position = resumeAt(mark, position, done);
+    this.#committed = position;
     this.#done = done;
-    this.#ring = new Ring(shared.ringBytes, start);
+    this.#doneSince = mark?.at ?? 0;
+    this.#ring = new Ring(shared.ringBytes, this.#position);
   }
 
   /** Next offset to be committed. */
@@ -141,25 +161,27 @@ export class PartitionWorker {
       if (outcomes[0] !== undefined && outcomes[0].input.offset < this.#position) {
         throw new Error(`offset ${outcomes[0].input.offset} again, below ${this.#position}`);
       }
-      await this.#dischargeTakes();
-      const duty = this.#duty(next);
-      const release = duty?.kind === "release" ? duty : undefined;
-      if (release !== undefined) await this.#shared.hook?.("releasing", this.place);
-      await this.#commitBatch(outcomes, next, release);
-      if (release !== undefined) await this.#discharged(release, "released");
+      const duty = (await this.#dischargeTakes(true)) ?? this.#toRelease(next);
+      if (duty !== undefined) await this.#shared.hook?.(STEPS_OF[duty.kind].before, this.place);
+      await this.#commitBatch(outcomes, next, duty);
+      if (duty !== undefined) await this.#discharged(duty);
     });
   }
 
   /** Does what the ledger asks for while there is nothing to commit. */
-  discharge(): Promise<void> {
-    if (this.#duty(this.#position) === undefined) return Promise.resolve();
+  async discharge(): Promise<void> {
+    const duty = this.#duty(this.#position);
+    if (duty === undefined) return;
+    // In a stream that flows the next batch takes over, in one transaction instead of two.
+    if (this.#goesWithBatch(duty))
+      await sleep(BATCH_SOON_MS, undefined, { signal: this.#gone.signal }).catch(() => {});
     return this.#exclusive(async () => {
-      await this.#dischargeTakes();
-      const duty = this.#duty(this.#position);
-      if (duty?.kind !== "release" || this.#shared.unsafe === "same-transaction") return;
+      await this.#dischargeTakes(false);
+      const duty = this.#toRelease(this.#position);
+      if (duty === undefined || this.#shared.unsafe === "same-transaction") return;
       await this.#shared.hook?.("releasing", this.place);
       await this.#write([this.#releasedRecord(duty)]);
-      await this.#discharged(duty, "released");
+      await this.#discharged(duty);
     });
   }
 
@@ -169,14 +191,13 @@ export class PartitionWorker {
     await this.#producer.close().catch(() => {});
   }
 
-  async #commitBatch(
-    outcomes: readonly Outcome[],
-    next: bigint,
-    release: (Duty & { kind: "release" }) | undefined,
-  ): Promise<void> {
-    const { revision, metrics, unsafe } = this.#shared;
+  async #commitBatch(outcomes: readonly Outcome[], next: bigint, duty: Duty | undefined): Promise<void> {
+    const { revision, metrics, unsafe, follower } = this.#shared;
+    const release = duty?.kind === "release" ? duty : undefined;
+    const taken = duty?.kind === "take" ? this.#takenRecord(duty, Date.now()) : undefined;
     // What is read here is in force for the whole transaction: nothing is awaited before it is begun.
-    const state = this.#state();
+    const state =
+      taken === undefined ? this.#state() : partitionState(applyLedger(follower.state, taken), this.place);
     const halted = this.#shared.halted();
     metrics.halted.set(halted ? 1 : 0);
     const shadow: Outcome[] = [];
@@ -192,11 +213,15 @@ export class PartitionWorker {
       records.push(outcomeRecord(outcome, action, holding?.epoch, this.#shared.destinations));
     }
     const from = outcomes[0]?.input.offset ?? next;
-    const mark: Mark = { from, count: outcomes.length, kind: "batch", at };
+    const mark: Mark = { from, count: outcomes.length, kind: "batch", at: this.#markedAt(at) };
+    const tells = this.#done.size === 0 && at - this.#toldAt >= REACHED_MS;
+    if (tells) records.push(this.#reachedRecord(at));
+    if (taken !== undefined) records.push(this.#ledger(taken));
     const apart = release !== undefined && unsafe === "same-transaction";
     if (apart) await this.#write([this.#releasedRecord({ ...release, cut: this.#position })]);
     if (release !== undefined && !apart) records.push(this.#releasedRecord(release));
     await this.#write(records, { next, mark });
+    if (tells) this.#toldAt = at;
     this.#forget(next);
     for (const outcome of shadow) this.#ring.push(outcome);
     metrics.ringBytes.set(this.place, this.#ring.bytes);
@@ -211,19 +236,26 @@ export class PartitionWorker {
     if ([...this.#done.keys()].every((offset) => offset < next)) this.#done.clear();
   }
 
-  async #dischargeTakes(): Promise<void> {
+  /** Takes over what there is to take over; resolves with what a batch that is about to be committed can do as well. */
+  async #dischargeTakes(hasBatch: boolean): Promise<Duty | undefined> {
     for (;;) {
       const duty = this.#duty(this.#position);
-      if (duty?.kind !== "take") return;
+      if (duty?.kind !== "take") return undefined;
+      if (hasBatch && this.#goesWithBatch(duty)) return duty;
       await this.#take(duty);
     }
+  }
+
+  /** Whether there is nothing to make live before a duty to take is done, and nothing to make whole. */
+  #goesWithBatch(duty: Duty | undefined): boolean {
+    return duty?.kind === "take" && duty.keep && duty.fill >= this.#position && this.#done.size === 0;
   }
 
   /** Makes live what was decided from the cut on, and takes over. */
   async #take(duty: Duty & { kind: "take" }): Promise<void> {
     const { revision, destinations, metrics, hook, halted, fillRecords } = this.#shared;
     await hook?.("taking", this.place);
-    const { epoch, cut, fill, keep } = duty;
+    const { epoch, fill, keep } = duty;
     const outcomes = (await this.#outcomesFrom(fill)).filter(
       ({ instrument, input }) =>
         moves(this.#state(), duty.keys, instrument) && this.#done.get(input.offset)?.live !== true,
@@ -238,11 +270,13 @@ export class PartitionWorker {
       const filledTo = (part.at(-1)?.input.offset ?? 0n) + 1n;
       const step: Ledger =
         last && keep
-          ? { type: "taken", ...base, cut: String(cut), next: String(this.#position) }
+          ? this.#takenRecord(duty, base.at)
           : { type: "filled", ...base, next: String(last ? this.#position : filledTo) };
       const from = part[0]?.input.offset;
       const mark =
-        from === undefined ? undefined : { from, count: part.length, kind: "live" as const, at: base.at };
+        from === undefined
+          ? undefined
+          : { from, count: part.length, kind: "live" as const, at: this.#markedAt(base.at) };
       await this.#write(
         [...records, this.#ledger(step)],
         mark === undefined ? undefined : { next: this.#position, mark },
@@ -251,7 +285,7 @@ export class PartitionWorker {
       if (last) break;
       await hook?.("filled", this.place);
     }
-    if (keep) return this.#discharged(duty, "taken");
+    if (keep) return this.#discharged(duty);
     await this.#shared.follower.until(() => {
       const move = this.#state().moves.find((open) => open.epoch === epoch);
       return move === undefined || (move.filled ?? -1n) >= this.#position;
@@ -281,8 +315,9 @@ export class PartitionWorker {
   }
 
   /** Waits until what was written can be read: whatever comes next is decided by the ledger with it. */
-  async #discharged(duty: Duty, step: "released" | "taken"): Promise<void> {
+  async #discharged(duty: Duty): Promise<void> {
     const { follower, hook, metrics } = this.#shared;
+    const step = STEPS_OF[duty.kind].after;
     await hook?.(step, this.place);
     metrics.handovers.inc({ step });
     await follower.until(() => isDischarged(this.#state(), duty), this.#gone.signal);
@@ -296,10 +331,38 @@ export class PartitionWorker {
     return repairedDuty(this.#state(), this.#shared.revision, position, this.#done);
   }
 
+  #toRelease(position: bigint): (Duty & { kind: "release" }) | undefined {
+    const duty = this.#duty(position);
+    return duty?.kind === "release" ? duty : undefined;
+  }
+
+  /** Whoever comes next looks for outcomes from there on, also for those that this worker has found. */
+  #markedAt(now: number): number {
+    return this.#done.size === 0 ? now : Math.min(now, this.#doneSince);
+  }
+
+  #reachedRecord(at: number): OutRecord {
+    const { revision } = this.#shared;
+    return this.#ledger({ type: "reached", at, revision, ...this.place, offset: String(this.#position) });
+  }
+
   #releasedRecord({ epoch, cut }: Duty): OutRecord {
     const { revision } = this.#shared;
     const record = { epoch, revision, ...this.place, cut: String(cut), forced: false };
     return this.#ledger({ type: "released", at: Date.now(), ...record });
+  }
+
+  #takenRecord({ epoch, cut }: Duty, at: number): Ledger {
+    const { revision } = this.#shared;
+    return {
+      type: "taken",
+      at,
+      epoch,
+      revision,
+      ...this.place,
+      cut: String(cut),
+      next: String(this.#position),
+    };
   }
 
   #ledger(record: Ledger): OutRecord {
@@ -340,69 +403,5 @@ export class PartitionWorker {
     });
     this.#last = result.catch(() => {});
     return result;
-  }
-}
-
-/**
- * Writes into the ledger and waits until that can be read: then everything that came before has been read, also what
- * an open transaction of another writer holds back from readers who go by the log's end.
- */
-export async function readLedger(
-  {
-    deployment,
-    revision,
-    report,
-    follower,
-  }: Pick<Revision, "deployment" | "revision" | "follower"> & { readonly report?: Report },
-  place: Place,
-  producer: TransactionalProducer,
-  signal: AbortSignal,
-): Promise<void> {
-  const worker = randomUUID();
-  const record = { type: "joined", at: Date.now(), revision, ...place, worker, ...report } as const;
-  await producer.commit({ records: [ledgerRecord(deployment, record)] });
-  await follower.until((state) => partitionState(state, place).workers.get(revision) === worker, signal);
-}
-
-/** Chooses and commits where a revision begins with a partition. */
-async function begin(
-  shared: Revision,
-  place: Place,
-  producer: TransactionalProducer,
-  signal: AbortSignal,
-): Promise<bigint> {
-  const { bus, deployment, revision, follower } = shared;
-  for (;;) {
-    // Their positions first, the ledger after: who lets go in between does so at a later offset.
-    const others = [...predecessors(partitionState(follower.state, place))].filter((id) => id !== revision);
-    const known = await Promise.all(others.map((id) => committedBy(shared, id, place)));
-    await readLedger(shared, place, producer, signal);
-    const state = partitionState(follower.state, place);
-    for (const id of [revision, ...others.filter((_, i) => known[i] === undefined)]) {
-      await checkPosition(deployment, state, id, undefined, place, producer);
-    }
-    if ([...predecessors(state)].some((id) => id !== revision && !others.includes(id))) continue;
-    const positions = known.filter((offset) => offset !== undefined);
-    // Half of a beginning: what it was to decide from there on it is still to decide.
-    const began = hasDuties(state, revision) ? state.started.get(revision)?.offset : undefined;
-    let start = began ?? startOffset(state, revision, positions);
-    if (start === undefined) {
-      const { topic, partition } = place;
-      const ends = (await (await bus.admin()).offsets(topic)).get(partition);
-      // A partition that was added later: the others are decided already, this one is to be from its first record.
-      const added = follower.state.epoch > 0 && state.holdings.size === 0 && state.moves.length === 0;
-      start = ends?.[added ? "earliest" : shared.from] ?? 0n;
-    }
-    const record = { type: "started", at: Date.now(), revision, ...place, offset: String(start) } as const;
-    // Kept at once: a crash before the first batch must not move the beginning.
-    await producer.commit({
-      records: [ledgerRecord(deployment, record)],
-      offsets: {
-        group: groupOf(deployment, revision),
-        positions: [{ ...place, offset: start }],
-        metadata: encodeMark({ from: start, count: 0, kind: "batch", at: record.at }),
-      },
-    });
-    return start;
   }
 }

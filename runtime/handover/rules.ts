@@ -40,6 +40,8 @@ export interface PartitionState {
   readonly moves: readonly Move[];
   /** Where each revision's computing begins, and when it began. */
   readonly started: ReadonlyMap<string, { readonly offset: bigint; readonly at: number }>;
+  /** Where each revision had come to, and when; what it wrote about later records it wrote after that. */
+  readonly reached: ReadonlyMap<string, { readonly offset: bigint; readonly at: number }>;
   /** The latest worker of each revision. */
   readonly workers: ReadonlyMap<string, string>;
   /** What those say of themselves; nothing of one that has not. */
@@ -78,6 +80,7 @@ const EMPTY_PARTITION: PartitionState = {
   holdings: new Map(),
   moves: [],
   started: new Map(),
+  reached: new Map(),
   workers: new Map(),
   reports: new Map(),
 };
@@ -138,6 +141,14 @@ export function applyLedger(state: LedgerState, record: Ledger): LedgerState {
               }),
             },
       );
+    case "reached":
+      return changePartition(state, record, (old) => ({
+        ...old,
+        reached: new Map(old.reached).set(record.revision, {
+          offset: BigInt(record.offset),
+          at: record.at,
+        }),
+      }));
     case "released":
       return applyReleased(state, record);
     case "filled":

@@ -1,4 +1,3 @@
-import { BusError } from "#runtime/bus/errors.ts";
 import type { Bus, Leftovers, TimeRange, TransactionalProducer } from "#runtime/bus/port.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { parseOutcome, type ReadOutcome } from "./outcome.ts";
@@ -50,83 +49,94 @@ export interface Standing {
 /** A worker's clock may step back by so much between a mark and what follows it. */
 const CLOCK_MS = 2_000;
 
-/**
- * What a worker wrote last it wrote within so long of its last commit: it is busy, or has ended. Without a bound a revision
- * that comes back after days would read all of them.
- */
-const LAST_MS = 60_000;
+/** Between two outcomes of a busy worker there is less than this. */
+const SILENCE_MS = 60_000;
+
+/** A worker tells the ledger where it stands once in so long, and with the first batch after a silence. */
+export const REACHED_MS = 60_000;
+
+/** Brokers forget the positions of a group that nobody has used for so long, by default. */
+const FORGOTTEN_MS = 7 * 24 * 60 * 60_000;
+
+/** A position with what was said of it; what was written about later records was written after that. */
+export type Position = Pick<Standing, "position" | "mark">;
+
+/** The position that a revision's group has, as its coordinator says; undefined where it has none. */
+export async function positionOf(
+  { bus, deployment }: Deployment,
+  revision: string,
+  { topic, partition }: Place,
+): Promise<Position | undefined> {
+  const admin = await bus.admin();
+  const found = (await admin.positions(groupOf(deployment, revision), topic)).get(partition);
+  return found === undefined ? undefined : { position: found.offset, mark: parseMark(found.metadata) };
+}
 
 /**
- * How a revision stands in a partition, for whoever has fenced it with `producer`; undefined before it has begun there.
- * The topics are asked as well as the position: half of a commit may be lost.
+ * The later of the position that the group has and of that which the ledger knows: a coordinator that has just started may
+ * know less than its log, for ever (ADR 22), and so may one whose half of a beginning was lost. undefined before a revision
+ * has begun; and where it has been away for so long that a group is forgotten, and nobody waits for it.
+ */
+export function latestPosition(
+  state: PartitionState,
+  revision: string,
+  found: Position | undefined,
+  now: number,
+): Position | undefined {
+  const told = state.reached.get(revision) ?? state.started.get(revision);
+  if (told === undefined) return found;
+  const { offset, at } = told;
+  // A position without a mark is not a worker's.
+  const isLater = ({ position, mark }: Position) =>
+    mark !== undefined && (position > offset || (position === offset && mark.at >= at));
+  if (found !== undefined && isLater(found)) return found;
+  if (found === undefined && !hasDuties(state, revision) && now - at > FORGOTTEN_MS) return undefined;
+  return { position: offset, mark: { from: offset, count: 0, kind: "batch", at } };
+}
+
+/**
+ * How a revision stands in a partition, for whoever has fenced it with `producer`. The topics are asked as well as the
+ * position: half of a commit may be lost, or the position may be an older one.
  */
 export async function standingOf(
-  { bus, deployment }: Deployment,
+  deployment: string,
   revision: string,
   place: Place,
   producer: TransactionalProducer,
-): Promise<Standing | undefined> {
-  const admin = await bus.admin();
-  const found = (await admin.positions(groupOf(deployment, revision), place.topic)).get(place.partition);
-  if (found === undefined) return undefined;
-  const mark = parseMark(found.metadata);
+  { position, mark }: Position,
+): Promise<Standing> {
   const done = new Map<bigint, Done>();
-  if (mark === undefined) return { position: found.offset, mark, done };
-  const time = { sinceMs: mark.at - CLOCK_MS, untilMs: mark.at + LAST_MS };
-  await eachOutcome(deployment, revision, place, producer, time, (outcome) => noteDone(done, outcome));
-  return { position: found.offset, mark, done };
+  if (mark === undefined) return { position, mark, done };
+  // In stretches, for as long as there is more: a revision that was away for days does not read all of them.
+  for (let from = mark.at; ; ) {
+    const time = { sinceMs: from - CLOCK_MS, untilMs: from + SILENCE_MS };
+    let latest = from;
+    await eachOutcome(deployment, revision, place, producer, time, (outcome, at) => {
+      noteDone(done, outcome);
+      latest = Math.max(latest, at);
+    });
+    if (latest === from || time.untilMs > Date.now()) return { position, mark, done };
+    from = latest;
+  }
 }
 
-/** Calls back with a revision's outcomes of a partition that were written in some time. */
+/** Calls back with a revision's outcomes of a partition that were written in some time, and with when each was. */
 async function eachOutcome(
   deployment: string,
   revision: string,
   place: Place,
   producer: TransactionalProducer,
   time: TimeRange,
-  onOutcome: (outcome: ReadOutcome) => void,
+  onOutcome: (outcome: ReadOutcome, at: number) => void,
 ): Promise<void> {
   const destinations = [
     topics.signals(deployment),
     topics.deadLetters(deployment),
     topics.shadow(deployment),
   ];
-  await producer.settled(destinations, time, ({ headers }) => {
+  await producer.settled(destinations, time, ({ headers, timestamp }) => {
     const outcome = parseOutcome(headers);
-    if (outcome?.revision === revision && placeKey(outcome) === placeKey(place)) onOutcome(outcome);
+    if (outcome?.revision === revision && placeKey(outcome) === placeKey(place))
+      onOutcome(outcome, timestamp);
   });
-}
-
-/**
- * Whoever has begun has a position, with a mark of its own. Where a revision decides, or is to let go or take over, nobody
- * goes on without it: from an earlier position it would decide again. Rejects with UNCERTAIN, to be asked anew. Only
- * where nothing has come of it yet, the half of its beginning that is the position may have been lost.
- */
-export async function checkPosition(
-  deployment: string,
-  state: PartitionState,
-  revision: string,
-  mark: Mark | undefined,
-  place: Place,
-  producer: TransactionalProducer,
-): Promise<void> {
-  const began = state.started.get(revision);
-  if (mark !== undefined || began === undefined || !hasDuties(state, revision)) return;
-  const time = { sinceMs: began.at - CLOCK_MS, untilMs: Number.POSITIVE_INFINITY };
-  await eachOutcome(deployment, revision, place, producer, time, () => {
-    throw new BusError(
-      "UNCERTAIN",
-      `${revision} has begun with ${placeKey(place)}, and no position of its own is there`,
-    );
-  });
-}
-
-/** The position that a revision has committed; undefined before it has begun with the partition. */
-export async function committedBy(
-  { bus, deployment }: Deployment,
-  revision: string,
-  place: Place,
-): Promise<bigint | undefined> {
-  const admin = await bus.admin();
-  return (await admin.committed(groupOf(deployment, revision), place.topic)).get(place.partition);
 }

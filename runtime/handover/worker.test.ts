@@ -81,6 +81,20 @@ describe("a hand-over", () => {
     expect(places.size).toBe(200);
   });
 
+  it("takes over in the transaction of the next batch where the stream flows", { retry: 2 }, async () => {
+    const byB = () => live().filter(({ revision }) => revision === "b").length;
+    const atTaken: number[] = [];
+    // The next batch comes as soon as the owner has let go.
+    await start("a", { hook: async (step: string) => (step === "released" ? send(10) : undefined) });
+    await start("b", { hook: (step: string) => void (step === "taken" && atTaken.push(byB())) });
+    await send(100);
+    await waitFor("shadows", () => outcomes(topics.shadow(DEPLOYMENT)).length === 100);
+    await (await conductor()).move(["*"], "b", await placesOf(bus, TOPIC));
+    expect(atTaken[0]).toBeGreaterThan(0);
+    await waitFor("decisions", () => live().length >= 110);
+    expect(new Set(live().map(({ partition, offset }) => `${partition}/${offset}`)).size).toBe(live().length);
+  });
+
   it("moves everything, and back again", async () => {
     await start("a");
     await start("b");

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { topics } from "#runtime/contracts/topics.ts";
@@ -18,9 +19,14 @@ import { machine, percentile, show as showSpread, spread, table } from "./table.
 const TOPIC = "md.crypto.main";
 const DEPLOYMENT = "d";
 const PARTITIONS = 2;
-const MOVES = 20;
+const MOVES = Number(process.env["MOVES"] ?? 100);
+/** The first ones are not measured: the code of a hand-over is compiled when it has run for a while. */
+const WARM_UP_MOVES = 20;
 /** The broker's JVM compiles, and the workers' beginnings are worked off. */
-const WARM_UP_MS = 10_000;
+const WARM_UP_MS = Number(process.env["WARM_UP_SECONDS"] ?? 120) * 1_000;
+/** Where nothing is moved, and one line is held against another. */
+const SHORT_WARM_UP_MS = 30_000;
+const RATES = (process.env["RATES"] ?? "1000,10000").split(",").map(Number);
 
 const BACKLOG = 500_000;
 const DRAINS = 3;
@@ -31,10 +37,19 @@ type Kind = (typeof KINDS)[number];
 interface Run {
   readonly pauses: readonly number[];
   readonly latencies: readonly number[];
+  /** Percent of a core: the broker, each worker, what feeds and watches. */
+  readonly cpu: readonly number[];
+}
+
+/** Milliseconds of processor time that a process has taken. */
+async function cpuOf(pid: number | undefined): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
 async function run(perSecond: number, maxWaitMs: number, moves: number): Promise<Run> {
-  const brokers = await startBrokers(1);
+  const brokers = await startBrokers(1, { jvm: "server" });
   const bus = new KafkaBus({ brokers: brokers.addresses, clientId: "bench" });
   await (await bus.admin()).ensureTopics([{ name: TOPIC, partitions: PARTITIONS }]);
   await claim(bus, DEPLOYMENT, "a", TOPIC);
@@ -100,16 +115,24 @@ async function run(perSecond: number, maxWaitMs: number, moves: number): Promise
     }
   })();
   await waitFor("decisions", () => last.size === 20, 60_000);
-  await sleep(WARM_UP_MS);
-  latencies.length = 0;
+  await sleep(moves > 0 ? WARM_UP_MS : SHORT_WARM_UP_MS);
   const conductor = new Conductor({ bus, deployment: DEPLOYMENT });
   await conductor.start();
   const places = await placesOf(bus, TOPIC);
-  for (let i = 0; i < moves; i++) {
+  const move = async (i: number) => {
     await conductor.move([`INS${i % 20}`, `INS${(i + 7) % 20}`], i % 2 === 0 ? "b" : "a", places);
     await sleep(200);
-  }
+  };
+  for (let i = 0; i < Math.min(moves, WARM_UP_MOVES); i++) await move(i);
+  for (const list of [pauses, latencies]) list.length = 0;
+  const processes = [brokers.brokers[0]?.pid, ...workers.map(({ pid }) => pid), process.pid];
+  const before = await Promise.all(processes.map(cpuOf));
+  const began = performance.now();
+  for (let i = 0; i < moves; i++) await move(i);
   if (moves === 0) await sleep(10_000);
+  const passed = performance.now() - began;
+  const after = await Promise.all(processes.map(cpuOf));
+  const cpu = after.map((ms, i) => ((ms - (before[i] ?? 0)) / passed) * 100);
   running = false;
   await feed;
   await producer.close();
@@ -117,7 +140,7 @@ async function run(perSecond: number, maxWaitMs: number, moves: number): Promise
   for (const worker of workers) await worker.end("SIGTERM");
   await Promise.race([bus.close(), sleep(3_000)]);
   await brokers.close();
-  return { pauses, latencies };
+  return { pauses, latencies, cpu };
 }
 
 const show = (values: readonly number[], p: number) =>
@@ -177,8 +200,8 @@ async function drain(kinds: readonly Kind[]): Promise<Map<Kind, number[]>> {
 
 console.log(machine());
 const rows: string[][] = [];
-for (const rate of [1_000, 10_000]) {
-  const { pauses, latencies } = await run(rate, 10, MOVES);
+for (const rate of RATES) {
+  const { pauses, latencies, cpu } = await run(rate, 10, MOVES);
   const pause = [show(pauses, 0.5), show(pauses, 0.99), String(pauses.length)];
   rows.push([
     rate.toLocaleString("en-US"),
@@ -186,13 +209,16 @@ for (const rate of [1_000, 10_000]) {
     show(latencies, 0.5),
     show(latencies, 0.95),
     show(latencies, 0.99),
+    cpu.map((percent) => percent.toFixed(0)).join(", "),
   ]);
 }
+const figures = ["messages/s", "pause p50 ms", "pause p99 ms", "pauses", "latency p50 ms", "p95", "p99"];
 table(
-  `${MOVES} hand-overs of two instruments`,
-  ["messages/s", "pause p50 ms", "pause p99 ms", "pauses", "latency p50 ms", "p95", "p99"],
+  `${MOVES} hand-overs of two instruments, ${WARM_UP_MS / 1_000} s after the broker's start`,
+  [...figures, "% of a core: broker, workers, feeder and watcher"],
   rows,
 );
+if (process.env["ONLY"] === "pauses") process.exit(0);
 const sizes: string[][] = [];
 for (const maxWaitMs of [5, 10, 20, 40]) {
   const { latencies } = await run(10_000, maxWaitMs, 0);

@@ -1,16 +1,13 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KubeConfig } from "@kubernetes/client-node";
-import { bundle } from "#clusters/images/bundle.ts";
-import { SERVICE_IMAGES } from "#clusters/images/catalog.ts";
 import { KubeApi } from "#operators/controller-kit/api.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import { type TestCluster, withCluster } from "#tests/support/fresh-cluster.ts";
 import { runInNameOnly } from "#tests/support/kwok.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";
 import { each as forEach } from "#tests/support/points.ts";
+import { withShippedOperator } from "#tests/support/shipped-operator.ts";
 import { argoRollouts, baton, type MakeContestant } from "./scale-contestants.ts";
 import { machine, percentile, show, spread, table } from "./table.ts";
 
@@ -28,17 +25,9 @@ const CHURN_MINUTES = Number(process.env["CHURN_MINUTES"] ?? 0);
 const progress = (line: string) => void process.stderr.write(`${line}\n`);
 
 console.log(machine());
-const shipped = await mkdtemp(join(tmpdir(), "baton-operator-"));
-try {
-  const image = SERVICE_IMAGES.find(({ name }) => name === "operator");
-  if (image === undefined) throw new Error("there is no image of the operator");
-  await bundle(image.entry, image.packages, shipped);
-  await withCluster(NAME, everybody);
-} finally {
-  await rm(shipped, { recursive: true });
-}
+await withShippedOperator((main) => withCluster(NAME, (cluster) => everybody(cluster, main)));
 
-async function everybody(cluster: TestCluster): Promise<void> {
+async function everybody(cluster: TestCluster, main: string): Promise<void> {
   const end = await runInNameOnly(cluster, progress);
   const config = new KubeConfig();
   config.loadFromFile(join(cluster.folder, "pki", "admin.kubeconfig"));
@@ -46,7 +35,7 @@ async function everybody(cluster: TestCluster): Promise<void> {
   try {
     for (const size of SIZES) {
       for (const name of CONTESTANTS) {
-        const make = { baton: baton(join(shipped, "main.js")), "argo-rollouts": argoRollouts }[name];
+        const make = { baton: baton(main), "argo-rollouts": argoRollouts }[name];
         if (make === undefined) throw new Error(`CONTESTANTS: ${name} is neither baton nor argo-rollouts`);
         await manyAtOnce(cluster, api, make, size);
       }

@@ -111,11 +111,17 @@ describe("signal-model", () => {
     };
     await waitFor("the backlog", caughtUp, 60_000);
 
+    // Once for each outage, which the template of analyses counts.
+    const tripped = async (times: number) => {
+      const metrics = await (await fetch(`${model.url}/metrics`)).text();
+      return metrics.includes(`baton_circuit_breaker_trips_total{dependency="features"} ${times}\n`);
+    };
     redis.process.signal("SIGSTOP");
     await waitFor("not ready", async () => (await ready()) === 503, 10_000);
     await send(1_000, 0);
     await sleep(500);
     expect(await caughtUp()).toBe(false);
+    await waitFor("the breaker to open", () => tripped(1), 10_000);
     redis.process.signal("SIGCONT");
     await waitFor("ready", async () => (await ready()) === 200, 10_000);
     await waitFor("the messages that waited", caughtUp, 30_000);
@@ -123,10 +129,13 @@ describe("signal-model", () => {
     await redis.process.end("SIGKILL");
     await waitFor("not ready", async () => (await ready()) === 503, 10_000);
     await send(1_000, 0);
+    // Five failures in a row take longer than a Redis does to start.
+    await waitFor("the breaker to open again", () => tripped(2), 10_000);
     await redis.start();
     await waitFor("ready", async () => (await ready()) === 200, 10_000);
     await waitFor("the messages that waited", caughtUp, 30_000);
     expect(model.process.running).toBe(true);
+    expect(await tripped(2)).toBe(true);
     await model.process.end("SIGTERM");
     const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), topics.signals("held"));
     expect(values).toHaveLength(await end());

@@ -78,6 +78,17 @@ async function tenDone(): Promise<void> {
   await send(10);
 }
 
+/** b takes everything over from a, which is dead; that one comes back after all, and makes its own shadows whole. */
+async function afterTheDead(): Promise<Conductor> {
+  const conductor = await conduct(300);
+  await conductor.move(["*"], "b", await placesOf(bus, topic));
+  await send(5);
+  await allCommitted("b");
+  await worker("a");
+  await allCommitted("a");
+  return conductor;
+}
+
 /** What a worker would write about input offsets. */
 const outcomesOf = (offsets: readonly number[], revision = "a", epoch = EPOCH): OutRecord[] =>
   offsets.map((offset) => {
@@ -104,12 +115,17 @@ const outcomesOf = (offsets: readonly number[], revision = "a", epoch = EPOCH): 
   });
 
 /** Commits under the id of a revision's worker. */
-async function commitAs(records: readonly OutRecord[], position?: number, revision = "a"): Promise<void> {
+async function commitAs(
+  records: readonly OutRecord[],
+  position?: number,
+  revision = "a",
+  from = 10,
+): Promise<void> {
   const place = { topic, partition: 0 };
   const producer = await bus.transactionalProducer(transactionalId(name, revision, place), {
     leftovers: await leftoversOf(bus, name, revision, place),
   });
-  const metadata = encodeMark({ from: 10n, count: 10, kind: "batch", at: Date.now() });
+  const metadata = encodeMark({ from: BigInt(from), count: 10, kind: "batch", at: Date.now() });
   const positions = [{ ...place, offset: BigInt(position ?? 0) }];
   await producer.commit({
     records,
@@ -125,6 +141,67 @@ async function verdict() {
   expect(violations).toEqual([]);
   return counts;
 }
+
+/** What a broker that has not read its own log to the end says of a revision's position (ADR 22). */
+const wrongPositions = [
+  ["none", () => forgetPosition()],
+  ["one that is no worker's", () => setPosition(0n, "")],
+  [
+    "one of five minutes ago",
+    () => setPosition(0n, encodeMark({ from: 0n, count: 0, kind: "batch", at: Date.now() - 300_000 })),
+  ],
+] as const;
+
+async function forgetPosition(): Promise<void> {
+  const group = groupOf(name, "a");
+  const admin = await bus.admin();
+  // A group is deleted when its last member has gone.
+  await waitFor("the position to go", async () => {
+    await admin.deleteGroup(group);
+    return (await admin.committed(group, topic)).size === 0;
+  });
+}
+
+async function setPosition(offset: bigint, metadata: string): Promise<void> {
+  const place = { topic, partition: 0 };
+  const producer = await bus.transactionalProducer(transactionalId(name, "a", place));
+  const positions = [{ ...place, offset }];
+  await producer.commit({ records: [], offsets: { group: groupOf(name, "a"), positions, metadata } });
+  await producer.close();
+}
+
+describe("a position that the broker has lost", { timeout: 60_000 }, () => {
+  it.each(wrongPositions)("%s: what is decided stays decided, once", async (_, lose) => {
+    await tenDone();
+    await lose();
+    await worker("a");
+    await send(10);
+    await allCommitted("a");
+    expect(await verdict()).toMatchObject({ inputs: 30, live: 30, pending: 0 });
+  });
+
+  it.each(wrongPositions)(
+    "%s, of a worker that is dead for good: it is let go of behind that",
+    async (_, lose) => {
+      await tenDone();
+      await worker("b");
+      await allCommitted("b");
+      await lose();
+      await afterTheDead();
+      expect(await verdict()).toMatchObject({ inputs: 25, live: 25, forced: 1 });
+    },
+  );
+
+  it("none: another revision begins no later", async () => {
+    await tenDone();
+    await forgetPosition();
+    await worker("b");
+    await allCommitted("b");
+    await worker("a");
+    await allCommitted("a");
+    expect(await verdict()).toMatchObject({ inputs: 20, live: 20, pending: 0 });
+  });
+});
 
 describe("half of a commit", { timeout: 60_000 }, () => {
   it.each([
@@ -152,13 +229,7 @@ describe("half of a commit", { timeout: 60_000 }, () => {
       await worker("b");
       await allCommitted("b");
       await commitAs(outcomesOf(offsets), position);
-      const conductor = await conduct(300);
-      await conductor.move(["*"], "b", await placesOf(bus, topic));
-      await send(5);
-      await allCommitted("b");
-      // The dead one comes back after all, and makes its own shadows whole.
-      await worker("a");
-      await allCommitted("a");
+      const conductor = await afterTheDead();
       expect(await verdict()).toMatchObject({ inputs: 25, live: 25, forced: 1 });
       expect(conductor.state.partitions.get(`${topic}/0`)?.holdings.get("*")).toMatchObject({
         revision: "b",
@@ -221,35 +292,43 @@ describe("half of a commit", { timeout: 60_000 }, () => {
     },
   );
 
-  it("that lost a position is waited out: nobody begins anew, or lets go for it", async () => {
-    await tenDone();
-    await worker("b");
-    await allCommitted("b");
-    const mark = { from: 0n, count: 10, kind: "batch", at: Date.now() } as const;
-    const place = { topic, partition: 0 };
-    // Until it is done: the conductor and the worker fence whoever else writes in its name.
-    const setPosition = (offset: bigint, metadata: string) =>
-      waitFor("the position", async () => {
-        const producer = await bus.transactionalProducer(transactionalId(name, "a", place));
-        const positions = [{ ...place, offset }];
-        await producer.commit({ records: [], offsets: { group: groupOf(name, "a"), positions, metadata } });
-        await producer.close();
-        return true;
-      });
-    await setPosition(0n, "");
-    const conductor = await conduct(300);
-    const moved = conductor.move(["*"], "b", await placesOf(bus, topic));
-    const a = await worker("a");
-    await new Promise((resolve) => setTimeout(resolve, 3_000));
-    expect(conductor.state.requests.size).toBe(1);
-    expect((await verifyHistory(bus, name)).counts.live).toBe(10);
-    await a.stop();
-    await setPosition(10n, encodeMark(mark));
-    await moved;
-    await send(5);
-    await allCommitted("b");
-    expect(await verdict()).toMatchObject({ inputs: 25, live: 25 });
-  });
+  it.each([
+    ["the take-over alone", true, [], undefined],
+    ["the decisions and the position", false, range(10, 20), 20],
+    ["the decisions alone", false, range(10, 20), undefined],
+    ["the take-over and the position", true, [], 20],
+  ] as const)(
+    "of a take-over that goes with a batch, %s: each record is decided once",
+    async (_, took, offsets, position) => {
+      await tenDone();
+      const conductor = await conduct();
+      const partitions = await placesOf(bus, topic);
+      await worker("a");
+      // It has computed up to where the other lets go, and no further.
+      const b = await worker("b");
+      await Promise.all([allCommitted("a"), allCommitted("b")]);
+      await b.stop();
+      await conductor.request({ epoch: 2, instruments: ["*"], from: "a", to: "b", partitions });
+      const cut = () => conductor.state.partitions.get(`${topic}/0`)?.moves[0]?.cut;
+      await waitFor("a to let go", async () => cut() !== undefined);
+      const from = Number(cut());
+      await send(20);
+      const taken = { type: "taken", at: Date.now(), epoch: 2, revision: "b", topic, partition: 0 } as const;
+      const record = ledgerRecord(name, { ...taken, cut: String(from), next: String(from) });
+      const written = offsets.map((offset) => offset - 10 + from);
+      await commitAs(
+        [...outcomesOf(written, "b", 2), ...(took ? [record] : [])],
+        position === undefined ? undefined : from + 10,
+        "b",
+        from,
+      );
+      await worker("b");
+      await conductor.settle();
+      await send(5);
+      await Promise.all([allCommitted("a"), allCommitted("b")]);
+      expect(await verdict()).toMatchObject({ inputs: sent, live: sent, pending: 0 });
+    },
+  );
 
   it("of a beginning: it begins where it was to", async () => {
     await send(10);

@@ -29,7 +29,12 @@ async function impostor(revision: string): Promise<DecisionWorker> {
 
 describe("a replica that has loaded another model", { timeout: 120_000 }, () => {
   it("keeps its revision from getting anything for as long as it is there", async () => {
-    await bench.update(bench.spec("2.0.0"));
+    await bench.update(
+      bench.spec("2.0.0", (draft) => {
+        // Nothing moves before the impostor has come, however long that takes.
+        draft["strategy"].canary.steps.unshift({ pause: {} });
+      }),
+    );
     const { candidate } = await bench.until("a candidate", (status) => status.candidate);
     const revision = candidate?.revision ?? "";
     const worker = await impostor(revision);
@@ -39,6 +44,8 @@ describe("a replica that has loaded another model", { timeout: 120_000 }, () => 
     expect(held.candidate).toMatchObject({ available: 1, coherent: false });
     expect(await owns(revision)()).toBe(false);
     await worker.stop();
+    await bench.until("the pause", ({ phase, candidate }) => phase === "Paused" && candidate?.coherent);
+    expect(await bench.baton("promote", bench.name)).toMatchObject({ code: 0 });
     const { stable } = await bench.stable("2.0.0");
     expect(stable).toMatchObject({ coherent: true });
   });

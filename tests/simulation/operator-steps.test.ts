@@ -134,6 +134,7 @@ function keyOf(world: World): string {
     status.condemned,
     history.map(({ completionStatus }) => completionStatus),
     status.conditions?.find(({ type }) => type === "Paused")?.status,
+    status.currentStepIndex === 0 && status.conditions?.find(({ type }) => type === "Progressing")?.reason,
     status.analysis?.map(({ phase, successes, inconclusive, errors, measurements }) => [
       phase,
       Math.min(successes, 1),

@@ -6,7 +6,7 @@ import {
   DISRUPTION_BUDGETS,
   LABELS,
 } from "#operators/model-deployment/adapters/deployment.ts";
-import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
+import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import { COMMAND_ANNOTATION } from "#operators/model-deployment/api/crd.ts";
 import type { Verb } from "#operators/model-deployment/core/observed.ts";
 import type { OperatorOptions } from "#operators/model-deployment/operator.ts";
@@ -26,8 +26,6 @@ import { waitFor } from "./wait.ts";
 /** A release that does nothing for so long has come to its end: its steps take a second. */
 const QUIET_MS = 1_500;
 
-type Watched = CustomObject & { readonly status?: Status };
-
 export class Fire {
   readonly bench: OperatorBench;
   readonly #hasStream: boolean;
@@ -35,7 +33,6 @@ export class Fire {
   readonly #crew: Crew;
   readonly #opened: KubeApi[] = [];
   #deployments: Reflector<Deployment> | undefined;
-  #objects: Reflector<Watched> | undefined;
   #verbs = 0;
   #crash: Crash | undefined;
   #successor: Promise<void> | undefined;
@@ -51,23 +48,22 @@ export class Fire {
     await this.bench.open();
     await this.bench.stopOperator();
     const { api, namespace } = this.bench;
-    const common = { api, namespace, onError: () => {} };
     this.#deployments = new Reflector<Deployment>({
-      ...common,
+      api,
+      namespace,
+      onError: () => {},
       resource: DEPLOYMENTS,
       onChange: (deployment, change) => {
         if (this.#hasStream) this.#crew.follow(deployment, change === "deleted");
       },
     });
-    this.#objects = new Reflector<Watched>({ ...common, resource: MODEL_DEPLOYMENTS, onChange: () => {} });
-    await Promise.all([this.#deployments.start(), this.#objects.start()]);
+    await this.#deployments.start();
     return this;
   }
 
   async close(): Promise<void> {
     await this.bench.close("keep");
     await this.#deployments?.stop();
-    await this.#objects?.stop();
     await this.#crew.close();
     for (const api of this.#opened) api.close();
   }
@@ -98,25 +94,15 @@ export class Fire {
 
   /** The object as a watch tells of it; undefined when it is not there. */
   status(): Status | undefined {
-    const [object] = this.#objects?.of(`${this.bench.namespace}/${this.bench.name}`) ?? [];
-    return object === undefined ? undefined : (object.status ?? {});
+    return this.bench.latest();
   }
 
-  until(what: string, check: (status: Status) => unknown, timeoutMs = 90_000): Promise<void> {
-    return waitFor(what, async () => check(this.status() ?? {}), timeoutMs).then(
-      () => {},
-      (error: unknown) => {
-        throw new Error(`${(error as Error).message}; status is ${JSON.stringify(this.status())}`);
-      },
-    );
+  until(what: string, check: (status: Status) => unknown, timeoutMs?: number): Promise<Status> {
+    return this.bench.until(what, check, timeoutMs);
   }
 
-  stable(version: string): Promise<void> {
-    return this.until(
-      `${version} to be stable`,
-      ({ stable, phase, candidate }) =>
-        stable?.version === version && phase === "Healthy" && candidate === undefined,
-    );
+  stable(version: string): Promise<Status> {
+    return this.bench.stable(version);
   }
 
   /** As `baton` does. */

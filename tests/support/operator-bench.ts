@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { KubeApi } from "#operators/controller-kit/api.ts";
+import { Reflector } from "#operators/controller-kit/reflector.ts";
 import { type CustomObject, MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 import { Operator, type OperatorOptions } from "#operators/model-deployment/operator.ts";
@@ -27,6 +28,8 @@ const TIERS = ["high", "high", "medium", "low"] as const;
 /** Pods of no stream: a shell that waits. */
 export const SHELL = { name: "main", image: "test/shell:1", command: ["sh", "-c"], args: ["sleep 600"] };
 
+type Watched = CustomObject & { readonly status?: Status };
+
 /** One ModelDeployment in a namespace of its own, with an operator in this process, a stream, and measurements to set. */
 export class OperatorBench {
   readonly pods: PodBench;
@@ -40,6 +43,9 @@ export class OperatorBench {
   readonly #monitor: Server;
   readonly #options: Partial<OperatorOptions>;
   #api: KubeApi | undefined;
+  #watch: Reflector<Watched> | undefined;
+  /** Every status of the object that may still be waited for, so that a short one is not missed between two looks. */
+  #seen: Status[] = [];
   #operator: Operator | undefined;
   #stream: { readonly producer: Producer; readonly stop: () => Promise<void> } | undefined;
   #sent = 0;
@@ -68,6 +74,16 @@ export class OperatorBench {
   async open(): Promise<this> {
     await this.pods.open();
     this.#api = new KubeApi(this.pods.config, { fieldManager: "baton" });
+    this.#watch = new Reflector<Watched>({
+      api: this.#api,
+      resource: MODEL_DEPLOYMENTS,
+      namespace: this.namespace,
+      onChange: ({ metadata, status = {} }) => {
+        if (metadata.name === this.name) this.#seen.push(status);
+      },
+      onError: () => {},
+    });
+    await this.#watch.start();
     await (await this.bus.admin()).ensureTopics([{ name: this.topic, partitions: 2 }]);
     await new Promise<void>((resolve) => this.#monitor.listen(0, "127.0.0.1", resolve));
     await this.template("errors", {
@@ -83,6 +99,7 @@ export class OperatorBench {
     await this.stopOperator();
     this.#monitor.close();
     this.#monitor.closeAllConnections();
+    await this.#watch?.stop();
     this.#api?.close();
     if (namespace === "delete") await this.pods.close();
     await this.bus.close();
@@ -204,26 +221,38 @@ export class OperatorBench {
   }
 
   /** Changes the spec as somebody would in Git. */
-  update(spec: Draft): Promise<unknown> {
-    return this.api.merge(MODEL_DEPLOYMENTS, this.namespace, this.name, { spec });
+  async update(spec: Draft): Promise<Watched> {
+    const object = await this.api.merge<Watched>(MODEL_DEPLOYMENTS, this.namespace, this.name, { spec });
+    this.#seen = this.#seen.slice(-1);
+    return object;
   }
 
+  /** As the API server has it now. */
   async status(name = this.name): Promise<Status> {
-    type Found = CustomObject & { readonly status?: Status };
-    return (await this.api.get<Found>(MODEL_DEPLOYMENTS, this.namespace, name)).status ?? {};
+    return (await this.api.get<Watched>(MODEL_DEPLOYMENTS, this.namespace, name)).status ?? {};
   }
 
-  async until(what: string, check: (status: Status) => unknown, timeoutMs = 40_000): Promise<Status> {
-    let last: Status = {};
+  /** The object as the watch tells of it; undefined when it is not there. */
+  latest(): Status | undefined {
+    const [object] = this.#watch?.of(`${this.namespace}/${this.name}`) ?? [];
+    return object === undefined ? undefined : (object.status ?? {});
+  }
+
+  /** Waits for a status; all since the one that was waited for last count, however short they were. */
+  until(what: string, check: (status: Status) => unknown, timeoutMs = 90_000): Promise<Status> {
     return waitFor(
       what,
       async () => {
-        last = await this.status();
-        return (await check(last)) ? last : undefined;
+        for (;;) {
+          const [status] = this.#seen;
+          if (status !== undefined && (await check(status))) return status;
+          if (this.#seen.length <= 1) return undefined;
+          this.#seen.shift();
+        }
       },
       timeoutMs,
     ).catch((error: unknown) => {
-      throw new Error(`${(error as Error).message}; status is ${JSON.stringify(last)}`);
+      throw new Error(`${(error as Error).message}; status is ${JSON.stringify(this.latest())}`);
     });
   }
 

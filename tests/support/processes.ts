@@ -92,7 +92,10 @@ export interface TestBrokers {
 }
 
 /** One broker, or three that are each other's replicas, with fresh disks. */
-export async function startBrokers(count: 1 | 3): Promise<TestBrokers> {
+export async function startBrokers(
+  count: 1 | 3,
+  options: Pick<BrokerSpec, "transactionVersion" | "jvm"> = {},
+): Promise<TestBrokers> {
   const libs = toolPath(await ensureToolchain({ progress: () => {} }), "kafka");
   const folder = await mkdtemp(join(tmpdir(), "baton-brokers-"));
   const ports = await Promise.all(
@@ -105,6 +108,7 @@ export async function startBrokers(count: 1 | 3): Promise<TestBrokers> {
     port,
     controllerPort,
     quorum,
+    ...options,
   }));
   await Promise.all(specs.map((spec) => prepareBroker(libs, spec)));
   const brokers = specs.map((spec) => new Subject("java", brokerArgs(libs, spec)));

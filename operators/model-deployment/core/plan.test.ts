@@ -531,6 +531,22 @@ describe("blue/green", () => {
     expect(world.status.previousStable).toBeUndefined();
   });
 
+  it("computes in shadow for as long as it is told to, however late its replicas come", () => {
+    const { world, v1, v2 } = releasing(blueGreen());
+    world.incoherent.add(v2);
+    world.settle();
+    world.wait(20);
+    world.incoherent.clear();
+    const pods = world.pods.get(v2);
+    if (pods !== undefined) pods.coherent = true;
+    world.settle();
+    expect(world.status.phase).toBe("Paused");
+    world.wait(4);
+    expect(new Set(world.owners.values())).toEqual(new Set([v1]));
+    world.wait(1);
+    expect(new Set(world.owners.values())).toEqual(new Set([v2]));
+  });
+
   it("waits for a person where it is told to, and goes back when the analysis after the move fails", () => {
     const { world, v1, v2 } = releasing(
       blueGreen({ autoPromotionEnabled: false, postPromotionAnalysis: { templates: [{ name: "errors" }] } }),

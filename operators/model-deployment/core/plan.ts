@@ -235,8 +235,8 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
   // What a person has asked to go back to has been here before.
   const fast = status.pinned?.revision === candidate || withinRollbackWindow(observed, status, candidate);
   const steps = fast ? [] : stepsOf(object.spec, instruments);
-  const wasPaused =
-    status.conditions?.some(({ type, status: is }) => type === "Paused" && is === "True") === true;
+  const before = (type: string) => status.conditions?.find((condition) => condition.type === type);
+  const wasPaused = before("Paused")?.status === "True";
   const progress = advance(
     observed,
     {
@@ -247,6 +247,8 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
       stepStartedAt: Date.parse(status.stepStartedAt ?? time(now)),
       // Where a pause has ended the deadline counts from here.
       progressedAt: wasPaused ? now : Date.parse(status.progressedAt ?? time(now)),
+      // A release that has just begun says no more of itself than its phase.
+      incomplete: ["Pods", "Coherence", "Progressing"].includes(before("Progressing")?.reason ?? ""),
       paused: object.spec.paused || status.pausedAt !== undefined,
       closed: fast ? [] : closedGates(object.spec.gates ?? [], status.approvals ?? []),
     },

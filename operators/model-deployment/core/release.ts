@@ -19,6 +19,8 @@ export interface Release {
   readonly stepStartedAt: number;
   /** The deadline counts from here. */
   readonly progressedAt: number;
+  /** Until this pass the candidate had not been complete: a pause before anything is moved begins now. */
+  readonly incomplete: boolean;
   /** A person holds it. */
   readonly paused: boolean;
   /** Gates that lack approvals. */
@@ -206,9 +208,12 @@ export function advance(
     const { duration } = step.pause;
     if (duration === undefined)
       return stay({ reason: "Pause", message: "waits for a person to promote it", paused: true });
-    const end = release.stepStartedAt + milliseconds(duration);
+    // What is to be watched for a while has to be there: replicas that come late take nothing of that time.
+    const stepStartedAt = index === 0 && release.incomplete ? now : release.stepStartedAt;
+    const end = stepStartedAt + milliseconds(duration);
     if (now >= end) return next();
-    return stay({ reason: "Pause", message: `pauses for ${duration}`, paused: true }, undefined, [], [end]);
+    const pause: Hold = { reason: "Pause", message: `pauses for ${duration}`, paused: true };
+    return { ...stay(pause, undefined, [], [end]), stepStartedAt };
   }
   if (step.analysis !== undefined) {
     const own = metrics.filter(({ name }) => name.startsWith(`step-${index}/`));

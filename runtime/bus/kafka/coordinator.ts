@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { type Ended, speaksSecond } from "./second-protocol.ts";
 
 // kafkajs asks the cluster where a coordinator is before each request to it: five times a transaction. And where the
 // coordinator is busy, with the markers of the last transaction or with another request for the same one, it looks at all
@@ -13,7 +14,9 @@ const REQUESTS = [
   "endTxn",
 ] as const;
 type Coordinator = Record<(typeof REQUESTS)[number], (request: unknown) => Promise<unknown>>;
-type Broker = Coordinator & { isConnected(): boolean };
+type Broker = Coordinator & { isConnected(): boolean } & Parameters<typeof speaksSecond>[0];
+/** By the second protocol writing is enough. */
+const ADDITIONS: ReadonlySet<string> = new Set(["addPartitionsToTxn", "addOffsetsToTxn"]);
 
 export interface CoordinatorId {
   readonly groupId: string;
@@ -47,17 +50,25 @@ const MOVED = new Set([
 const MOVED_WAIT_MS = 100;
 /** The coordinator of transactions writes the markers of the last one. */
 const BUSY = "CONCURRENT_TRANSACTIONS";
-const BUSY_WAIT_MS = [1, 1, 2, 2, 5, 5, 10, 20];
+/** Mostly it takes 2 ms, now and then 50: to wait longer each time would come too late. */
+const busyWaitMs = (tried: number) => (tried < 6 ? 1 : tried < 50 ? 2 : 10);
 /** After that the caller decides. */
 const GIVE_UP_MS = 15_000;
 
+export interface Remembering {
+  /** Whether the last transaction's end was answered with what the producer goes on with, and that was not asked for yet. */
+  hasNext(): boolean;
+}
+
 /** The cluster with coordinators that are remembered while they are connected and answer. */
-export function rememberingCoordinators<T extends Cluster>(cluster: T): T {
+export function rememberingCoordinators<T extends Cluster>(cluster: T): T & Remembering {
   const known = new Map<string, Broker>();
   /** The latest request to each coordinator. */
   const latest = new Map<string, Promise<unknown>>();
   /** When each coordinator answered last. */
   const answered = new Map<string, number>();
+  /** The producer's id and epoch after its last transaction, by the second protocol. */
+  let next: Ended | undefined;
 
   /** One request after another: of two at once for a transaction one is refused. */
   function inTurn(id: CoordinatorId, name: keyof Coordinator, request: unknown): Promise<unknown> {
@@ -71,8 +82,18 @@ export function rememberingCoordinators<T extends Cluster>(cluster: T): T {
     return answer;
   }
 
-  async function ask(id: CoordinatorId, name: keyof Coordinator, request: unknown): Promise<unknown> {
+  async function ask(
+    id: CoordinatorId,
+    name: keyof Coordinator,
+    request: unknown,
+    explicitly = false,
+  ): Promise<unknown> {
     const key = keyOf(id);
+    if (name === "initProducerId" && next !== undefined) {
+      const known = next;
+      next = undefined;
+      return known;
+    }
     const deadline = Date.now() + GIVE_UP_MS;
     // Asking for a producer id settles whatever there was.
     const inTransaction = id.coordinatorType === TRANSACTIONS && name !== "initProducerId";
@@ -86,24 +107,43 @@ export function rememberingCoordinators<T extends Cluster>(cluster: T): T {
         known.set(key, broker);
       }
       try {
+        const second = speaksSecond(broker);
+        if (second && ADDITIONS.has(name) && !explicitly) return {};
+        if (second && name === "txnOffsetCommit" && isEmpty(request)) return await addGroup(request);
         const answer = await broker[name](request);
         answered.set(key, Date.now());
+        if (second && name === "endTxn") next = answer as Ended;
         return answer;
       } catch (error) {
         const type = error instanceof Error && "type" in error ? String(error.type) : "";
         if (type === "" && inTransaction) throw new UncertainTransactionError(String(error));
         if (type !== BUSY) known.delete(key);
         if ((type !== BUSY && !MOVED.has(type)) || Date.now() > deadline) throw error;
-        await sleep(type === BUSY ? (BUSY_WAIT_MS[tried] ?? 20) : MOVED_WAIT_MS);
+        await sleep(type === BUSY ? busyWaitMs(tried) : MOVED_WAIT_MS);
       }
     }
+  }
+
+  /** A group of which no position is written gets its marker all the same. */
+  function addGroup(request: unknown): Promise<unknown> {
+    const { transactionalId } = request as { readonly transactionalId: string };
+    const id = { groupId: transactionalId, coordinatorType: TRANSACTIONS };
+    return ask(id, "addOffsetsToTxn", request, true);
   }
 
   const findGroupCoordinator = async (id: CoordinatorId): Promise<Coordinator> =>
     Object.fromEntries(
       REQUESTS.map((name) => [name, (request: unknown) => inTurn(id, name, request)]),
     ) as Coordinator;
-  return Object.assign(Object.create(cluster) as T, { findGroupCoordinator });
+  return Object.assign(Object.create(cluster) as T, {
+    findGroupCoordinator,
+    hasNext: () => next !== undefined,
+  });
+}
+
+function isEmpty(request: unknown): boolean {
+  const { topics } = request as { readonly topics: readonly { readonly partitions: readonly unknown[] }[] };
+  return topics.every(({ partitions }) => partitions.length === 0);
 }
 
 function keyOf({ groupId, coordinatorType = 0 }: CoordinatorId): string {

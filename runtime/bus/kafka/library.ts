@@ -3,12 +3,13 @@ import { sep } from "node:path";
 import type * as KafkaJs from "kafkajs";
 import { rememberingCoordinators } from "./coordinator.ts";
 import { decodeRecord, encodeRecord } from "./record.ts";
+import { addSecondProtocol, type Parts } from "./second-protocol.ts";
 
 // kafkajs with some functions of it replaced. Its filter of aborted transactions (src/consumer/filterAbortedMessages.js,
 // 2.2.4) enters at most one of them a message and takes their list to be in the order of their first offsets, while
 // brokers give it in the order of their ends: with two of them open at once, what was aborted is handed out as
-// committed. Its manager of transactions is given a cluster that remembers coordinators, and records are written and read
-// in a quicker way, and what it repeats for ever can be ended. None of that is to be reached from outside, so a copy of the library is loaded that has ours instead.
+// committed. Its manager of transactions is given a cluster that remembers coordinators and speaks Kafka 4's transaction
+// protocol, records are written and read in a quicker way, and what it repeats for ever can be ended. None of that is to be reached from outside, so a copy of the library is loaded that has ours instead.
 
 interface Message {
   readonly offset: string;
@@ -65,6 +66,29 @@ function endingRetriers(create: Retriers): Retriers {
   };
 }
 
+interface Manager {
+  initProducerId(): Promise<void>;
+  commit(): Promise<void>;
+  abort(): Promise<void>;
+}
+type CreateManager = (options: {
+  readonly cluster: Parameters<typeof rememberingCoordinators>[0];
+}) => Manager;
+
+/** Managers of transactions that remember coordinators, and go on with the epoch that the last transaction ended with. */
+function endingWithNextEpoch(create: CreateManager): CreateManager {
+  return (options) => {
+    const cluster = rememberingCoordinators(options.cluster);
+    const manager = create({ ...options, cluster });
+    const renewing = (end: () => Promise<void>) => async () => {
+      await end();
+      // Answered from memory; with a new epoch its sequences begin again.
+      if (cluster.hasNext()) await manager.initProducerId();
+    };
+    return { ...manager, commit: renewing(manager.commit), abort: renewing(manager.abort) };
+  };
+}
+
 function load(): typeof KafkaJs {
   const require = createRequire(import.meta.url);
   const filter = require.resolve("kafkajs/src/consumer/filterAbortedMessages.js");
@@ -85,11 +109,19 @@ function load(): typeof KafkaJs {
   replace("kafkajs/src/protocol/recordBatch/record/v0/index.js", () => encodeRecord);
   replace("kafkajs/src/protocol/recordBatch/record/v0/decoder.js", () => decodeRecord);
   replace("kafkajs/src/consumer/filterAbortedMessages.js", () => withoutAborted);
-  type Options = { readonly cluster: Parameters<typeof rememberingCoordinators>[0] };
-  replace<(options: Options) => unknown>(
-    "kafkajs/src/producer/eosManager/index.js",
-    (create) => (options) => create({ ...options, cluster: rememberingCoordinators(options.cluster) }),
-  );
+  const { RecordBatch } = require("kafkajs/src/protocol/recordBatch/v0/index.js") as Pick<
+    Parts,
+    "RecordBatch"
+  >;
+  addSecondProtocol({
+    RecordBatch,
+    ...(require("kafkajs/src/protocol/requests/index.js") as Pick<Parts, "requests">),
+    ...(require("kafkajs/src/protocol/error.js") as Pick<Parts, "createErrorFromCode" | "errorCodes">),
+    Encoder: require("kafkajs/src/protocol/encoder.js") as Parts["Encoder"],
+    Decoder: require("kafkajs/src/protocol/decoder.js") as Parts["Decoder"],
+    Record: encodeRecord,
+  });
+  replace<CreateManager>("kafkajs/src/producer/eosManager/index.js", endingWithNextEpoch);
   return require("kafkajs") as typeof KafkaJs;
 }
 

@@ -190,10 +190,10 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
     try {
       const open = await this.#client.transaction();
       // After a failed send there must be no commit: kafkajs resolves it although nothing was written.
-      await Promise.all([
-        this.#sendAll(open, groups),
-        transaction.offsets === undefined ? undefined : sendOffsets(open, transaction.offsets),
-      ]);
+      // Positions first: while the last transaction's markers are written the group's coordinator says so at once, and a
+      // partition's leader after a wait. Not both at once: of two additions to a transaction brokers let one fail.
+      if (transaction.offsets !== undefined) await sendOffsets(open, transaction.offsets);
+      await this.#sendAll(open, groups);
       await open.commit();
     } catch (error) {
       this.#failed = busError(error, "TRANSACTION_FAILED");
