@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { PolicyV1Api } from "@kubernetes/client-node";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
-import { OperatorBench, type Status } from "#tests/support/operator-bench.ts";
+import { type Draft, OperatorBench, type Status } from "#tests/support/operator-bench.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 // The operator against the real API server, Kafka and pods: a release comes in and is promoted, a harmful one is rolled
@@ -16,9 +16,8 @@ beforeAll(async () => {
 });
 afterAll(() => bench.close());
 
-/** BTCUSDT has been handed over, and the pause has begun. */
-const atFirst = ({ weight, currentStepIndex, phase }: Status) =>
-  weight === 25 && currentStepIndex === 1 && phase === "Paused";
+/** BTCUSDT has been handed over. The pause after it may be over before the replicas have run for long enough. */
+const atFirst = ({ weight, currentStepIndex }: Status) => weight === 25 && currentStepIndex === 1;
 const ownersOf = ({ assignments = [] }: Status) => assignments.map(({ revision }) => revision);
 
 describe("the operator", { timeout: 120_000 }, () => {
@@ -39,7 +38,7 @@ describe("the operator", { timeout: 120_000 }, () => {
     const old = (await bench.status()).stable?.revision;
     await bench.update(bench.spec("2.0.0"));
     const canary = await bench.until("BTCUSDT at the candidate", atFirst);
-    expect(canary).toMatchObject({ phase: "Paused", candidate: { version: "2.0.0" }, currentStepIndex: 1 });
+    expect(canary).toMatchObject({ candidate: { version: "2.0.0" }, currentStepIndex: 1 });
     expect(canary.assignments).toContainEqual(
       expect.objectContaining({ revision: canary.candidate?.revision, instruments: ["BTCUSDT"] }),
     );
@@ -53,7 +52,11 @@ describe("the operator", { timeout: 120_000 }, () => {
   });
 
   it("rolls a harmful one back by itself, and does not try it again", async () => {
-    await bench.update(bench.spec("3.0.0"));
+    // It waits at BTCUSDT for longer than a busy machine takes to see it there.
+    const slowly = (spec: Draft) => {
+      spec["strategy"].canary.steps[1] = { pause: { duration: "60s" } };
+    };
+    await bench.update(bench.spec("3.0.0", slowly));
     await bench.until("BTCUSDT at the candidate", atFirst);
     const breach = Date.now();
     bench.errors = 0.5;
