@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import type { TransactionalProducer } from "#runtime/bus/port.ts";
 import { ledgerRecord } from "./ledger.ts";
-import type { Revision } from "./partition.ts";
 import { encodeMark } from "./repair.ts";
+import type { Revision } from "./revision.ts";
 import { type Place, partitionState, predecessors, type Report, startOffset } from "./rules.ts";
 import { groupOf, latestPosition, positionOf } from "./standing.ts";
 

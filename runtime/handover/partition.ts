@@ -1,13 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BusError } from "#runtime/bus/errors.ts";
-import type { Bus, OutRecord, TransactionalProducer } from "#runtime/bus/port.ts";
+import type { OutRecord, TransactionalProducer } from "#runtime/bus/port.ts";
 import type { Ledger } from "#runtime/contracts/ledger.ts";
 import { begin, readLedger } from "./beginning.ts";
-import { type LedgerFollower, ledgerRecord } from "./ledger.ts";
-import type { handoverMetrics } from "./metrics.ts";
-import { type Action, type Destinations, type Outcome, outcomeRecord } from "./outcome.ts";
+import { ledgerRecord } from "./ledger.ts";
+import { type Action, type Outcome, outcomeRecord } from "./outcome.ts";
 import { type Done, encodeMark, isDone, type Mark, repairedDuty, resumeAt } from "./repair.ts";
+import type { Revision } from "./revision.ts";
 import { Ring } from "./ring.ts";
 import {
   applyLedger,
@@ -18,7 +18,6 @@ import {
   type PartitionState,
   type Place,
   partitionState,
-  type Report,
 } from "./rules.ts";
 import { readShadow } from "./shadow.ts";
 import {
@@ -31,45 +30,6 @@ import {
   standingOf,
   transactionalId,
 } from "./standing.ts";
-
-/** Points of the protocol at which a test may stop a worker. */
-export const STEPS = [
-  "fenced",
-  "position-read",
-  "ledger-read",
-  "decided",
-  "committed",
-  "releasing",
-  "released",
-  "taking",
-  "filled",
-  "taken",
-] as const;
-export type Step = (typeof STEPS)[number];
-
-/** Protections that are switched off. */
-export type Unsafe = "fencing" | "ledger-read" | "same-transaction";
-
-/** What the workers of one revision in one process share. */
-export interface Revision {
-  readonly bus: Bus;
-  readonly deployment: string;
-  readonly revision: string;
-  /** What its workers say of themselves when they join. */
-  readonly report: Report;
-  readonly follower: LedgerFollower;
-  readonly halted: () => boolean;
-  readonly destinations: Destinations;
-  /** Where a revision without predecessors begins. */
-  readonly from: "earliest" | "latest";
-  readonly ringBytes: number;
-  /** Most live decisions of one transaction of a take-over; the last one takes. */
-  readonly fillRecords: number;
-  readonly metrics: ReturnType<typeof handoverMetrics>;
-  /** For tests that show what a protection prevents. */
-  readonly unsafe?: Unsafe;
-  readonly hook?: (step: Step, place: Place) => Promise<void> | void;
-}
 
 const STEPS_OF = {
   release: { before: "releasing", after: "released" },
@@ -101,6 +61,11 @@ export class PartitionWorker {
   readonly #doneSince: number;
   /** When the ledger was told last where this worker stands. */
   #toldAt = 0;
+  /** When a position was committed last. */
+  #committedAt = 0;
+  /** The position of the latest transaction, where that went without one. */
+  #owed: { readonly next: bigint; readonly mark: Mark } | undefined;
+  #stopping = false;
   #last: Promise<unknown> = Promise.resolve();
 
   /** Takes a partition over: fences whoever had it, reads where it got to, reads the ledger, in this order. */
@@ -147,7 +112,7 @@ export class PartitionWorker {
     this.#committed = position;
     this.#done = done;
     this.#doneSince = mark?.at ?? 0;
-    this.#ring = new Ring(shared.ringBytes, this.#position);
+    this.#ring = new Ring(shared.ringBytes, place, this.#position);
   }
 
   /** Next offset to be committed. */
@@ -185,6 +150,18 @@ export class PartitionWorker {
     });
   }
 
+  /** Commits the position where no batch has come for a while that could have taken it along. */
+  async settle(): Promise<void> {
+    const latest = this.#owed?.mark.at ?? Number.POSITIVE_INFINITY;
+    if (Date.now() - latest >= this.#shared.positionMs) await this.#exclusive(() => this.#writePosition());
+  }
+
+  /** Commits the position now, and from now on with every batch: whoever comes next has nothing to go over again. */
+  stopping(): Promise<void> {
+    this.#stopping = true;
+    return this.#exclusive(() => this.#writePosition());
+  }
+
   /** The partition is somebody else's: nothing more is written. */
   async close(): Promise<void> {
     this.#gone.abort();
@@ -220,7 +197,11 @@ export class PartitionWorker {
     const apart = release !== undefined && unsafe === "same-transaction";
     if (apart) await this.#write([this.#releasedRecord({ ...release, cut: this.#position })]);
     if (release !== undefined && !apart) records.push(this.#releasedRecord(release));
-    await this.#write(records, { next, mark });
+    // What was done before is gone over with a position each, for its mark says so. Whoever is to let go is not waited for.
+    const withPosition = release !== undefined || this.#done.size > 0 || this.#isPositionDue(at);
+    const position = { next, mark };
+    await this.#write(records, withPosition ? position : undefined);
+    if (!withPosition) this.#owed = position;
     if (tells) this.#toldAt = at;
     this.#forget(next);
     for (const outcome of shadow) this.#ring.push(outcome);
@@ -228,6 +209,14 @@ export class PartitionWorker {
     metrics.transactionRecords.observe(outcomes.length);
     this.#position = next;
     await this.#shared.hook?.("committed", this.place);
+  }
+
+  async #writePosition(): Promise<void> {
+    if (this.#owed !== undefined) await this.#write([], this.#owed);
+  }
+
+  #isPositionDue(now: number): boolean {
+    return this.#stopping || now - this.#committedAt >= this.#shared.positionMs;
   }
 
   /** What was done is of no use once all of it is behind, and nothing before that is to be taken or given back. */
@@ -380,6 +369,9 @@ export class PartitionWorker {
         records,
         ...(position === undefined ? {} : { offsets: this.#offsets(group, position) }),
       });
+      if (position === undefined) return;
+      this.#committedAt = position.mark.at;
+      this.#owed = undefined;
     } catch (error) {
       // Whoever has the partition now fenced this worker; the group says so a moment later.
       if (!this.#gone.signal.aborted)

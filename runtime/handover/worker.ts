@@ -8,7 +8,8 @@ import { type HaltCache, HaltSwitch } from "./halt.ts";
 import { LedgerFollower } from "./ledger.ts";
 import { handoverMetrics } from "./metrics.ts";
 import { OUTCOME_HEADER, type Outcome, type OutcomeKind } from "./outcome.ts";
-import { PartitionWorker, REVOKED_WITHIN_MS, type Revision } from "./partition.ts";
+import { PartitionWorker, REVOKED_WITHIN_MS } from "./partition.ts";
+import type { Revision } from "./revision.ts";
 import { placeKey } from "./rules.ts";
 import { groupOf } from "./standing.ts";
 
@@ -42,6 +43,8 @@ export interface WorkerOptions {
   readonly ringBytes?: number;
   /** Most live decisions of one transaction of a take-over. Default 5,000. */
   readonly fillRecords?: number;
+  /** The group's position is committed once in so long; 0 for with every batch. Default 250. */
+  readonly positionMs?: number;
   readonly haltCache: HaltCache;
   /** Decides on every record of a batch, in the order of the records: as many answers as records. */
   readonly decide: (batch: Batch) => Promise<readonly Decided[]>;
@@ -71,6 +74,9 @@ const STOP_MS = 5_000;
 
 export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
 const DEFAULT_FILL_RECORDS = 5_000;
+export const DEFAULT_POSITION_MS = 250;
+/** What the last positions may take at the end; without them there is only more to go over again. */
+const SETTLE_MS = 1_000;
 
 /**
  * The workers of one revision in this process, one a partition: every record of the input gets one outcome, live where
@@ -85,6 +91,7 @@ export class DecisionWorker {
   #shared: Revision | undefined;
   #consumer: Consumer | undefined;
   #stopListening: () => void = () => {};
+  #settling: NodeJS.Timeout | undefined;
 
   constructor(options: WorkerOptions) {
     this.#options = options;
@@ -112,6 +119,7 @@ export class DecisionWorker {
       from: this.#options.from,
       ringBytes: this.#options.ringBytes ?? DEFAULT_RING_BYTES,
       fillRecords: this.#options.fillRecords ?? DEFAULT_FILL_RECORDS,
+      positionMs: this.#options.positionMs ?? DEFAULT_POSITION_MS,
       metrics: handoverMetrics(this.#options.registry),
       ...(unsafe === undefined ? {} : { unsafe }),
       ...(hook === undefined ? {} : { hook }),
@@ -119,7 +127,11 @@ export class DecisionWorker {
     if (unsafe === "ledger-read") setTimeout(() => void this.#follower.start(), UNREAD_MS);
     else await this.#follower.start();
     await this.#halt.start();
-    this.#stopListening = this.#follower.onChange(() => this.#discharge());
+    this.#stopListening = this.#follower.onChange(() => this.#each((worker) => worker.discharge()));
+    this.#settling = setInterval(
+      () => this.#each((worker) => worker.settle()),
+      this.#shared.positionMs || 1_000,
+    );
     this.#consumer = await bus.consumer({
       group: groupOf(deployment, revision),
       topics: this.#options.topics,
@@ -147,6 +159,9 @@ export class DecisionWorker {
 
   async stop(): Promise<void> {
     this.#stopListening();
+    clearInterval(this.#settling);
+    const settled = Promise.allSettled([...this.#workers.values()].map((worker) => worker.stopping()));
+    await Promise.race([settled, sleep(SETTLE_MS, undefined, { ref: false })]);
     for (const controller of this.#assigned.values()) controller.abort();
     const closed = this.#consumer?.close();
     // What is being decided on is committed, where Kafka takes it soon.
@@ -171,7 +186,7 @@ export class DecisionWorker {
       }
       this.#workers.set(key, worker);
       this.#options.log.info({ ...place, offset: String(worker.position) }, "partition taken over");
-      this.#dischargeOne(worker);
+      this.#guard(worker, (one) => one.discharge());
       return worker.position;
     } catch (error) {
       // It has gone to somebody else in the meantime.
@@ -228,7 +243,7 @@ export class DecisionWorker {
     this.#consumer?.seek({ ...place, offset: fresh.position });
     this.#workers.set(key, fresh);
     this.#options.log.warn({ ...place, offset: String(fresh.position) }, "commit uncertain: taken over anew");
-    this.#dischargeOne(fresh);
+    this.#guard(fresh, (one) => one.discharge());
   }
 
   /** Tries for as long as there is no broker, unless the partition goes to somebody else: then undefined. */
@@ -267,13 +282,12 @@ export class DecisionWorker {
     };
   }
 
-  #discharge(): void {
-    for (const worker of this.#workers.values()) this.#dischargeOne(worker);
+  #each(work: (worker: PartitionWorker) => Promise<void>): void {
+    for (const worker of this.#workers.values()) this.#guard(worker, work);
   }
 
-  #dischargeOne(worker: PartitionWorker): void {
-    worker
-      .discharge()
+  #guard(worker: PartitionWorker, work: (worker: PartitionWorker) => Promise<void>): void {
+    work(worker)
       .catch((error: unknown) => {
         if (isUncertain(error)) return this.#reopen(worker);
         throw error;

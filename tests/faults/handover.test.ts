@@ -5,7 +5,7 @@ import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { CONDUCTOR_STEPS } from "#runtime/handover/conductor.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
 import type { Verdict } from "#runtime/handover/history/verify.ts";
-import { STEPS } from "#runtime/handover/partition.ts";
+import { STEPS } from "#runtime/handover/revision.ts";
 import { seededRandom } from "#runtime/market/random.ts";
 import { claim } from "#tests/support/handover.ts";
 import { handoverProcess, noteSteps, type Pod, Pods } from "#tests/support/nemesis.ts";
@@ -23,6 +23,9 @@ const INSTRUMENTS = Array.from({ length: 20 }, (_, i) => `INS${i}USDT`);
 /** A worker's, and longer than it. */
 const SESSION_MS = 3_000;
 const BEYOND_SESSION_MS = 5_000;
+
+/** How far positions lie behind: as a worker has it, and so that whoever takes over has much to go over. */
+const POSITION_MS = [250, 2_000][SEED % 2];
 
 /** Nothing that is done to a hand-over takes so long. */
 const STUCK_MS = 90_000;
@@ -50,6 +53,7 @@ const common = () => ({
   TOPIC,
   LOG_LEVEL: "info",
   SESSION_TIMEOUT_MS: String(SESSION_MS),
+  POSITION_MS: String(POSITION_MS),
 });
 
 /** Steps at which a conductor was stopped. */

@@ -7,7 +7,7 @@ import { SCHEMA_HEADER } from "#runtime/contracts/contract.ts";
 import { Ledger } from "#runtime/contracts/ledger.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
-import type { Unsafe } from "#runtime/handover/partition.ts";
+import type { Unsafe } from "#runtime/handover/revision.ts";
 import { claim } from "#tests/support/handover.ts";
 import { handoverProcess } from "#tests/support/nemesis.ts";
 import { type Subject, startBrokers, type TestBrokers } from "#tests/support/processes.ts";

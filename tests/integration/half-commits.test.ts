@@ -297,6 +297,7 @@ describe("half of a commit", { timeout: 60_000 }, () => {
     ["the decisions and the position", false, range(10, 20), 20],
     ["the decisions alone", false, range(10, 20), undefined],
     ["the take-over and the position", true, [], 20],
+    ["all but the position", true, range(10, 20), undefined],
   ] as const)(
     "of a take-over that goes with a batch, %s: each record is decided once",
     async (_, took, offsets, position) => {

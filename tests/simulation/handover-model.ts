@@ -1,33 +1,30 @@
 import { type Ledger, REST } from "#runtime/contracts/ledger.ts";
 import { undo } from "#runtime/handover/conduct.ts";
+import { type Done, forcedEnd, isDone, repairedDuty } from "#runtime/handover/repair.ts";
 import {
-  applyLedger,
   type Duty,
-  EMPTY_LEDGER,
-  forcedRelease,
   isLive,
-  type LedgerState,
   moves,
   type PartitionState,
   partitionState,
   refusal,
   workerDuty,
 } from "#runtime/handover/rules.ts";
+import { LedgerTree, type Node } from "./ledger-tree.ts";
 import {
   type Add,
   type Boss,
   Breach,
+  doneId,
   type Force,
   hasRead,
   type ModelConfig,
-  type Node,
   REVS,
   type Rev,
   replace,
   type State,
   type Successor,
   TOPIC,
-  textOf,
   type Waits,
   type Worker,
   waitsId,
@@ -37,14 +34,16 @@ import {
 // is modelled is everything around them: a broker with transactions, fencing and committed offsets, workers that read
 // the ledger late, crash anywhere and come back, zombies beside their successors, conductors that depose each other.
 
+const NOTHING: ReadonlyMap<bigint, Done> = new Map();
+
 export class Model {
   readonly #config: ModelConfig;
-  readonly #nodes = new Map<string, Node>();
-  readonly #parts = new Map<string, number>();
+  readonly #ledger: LedgerTree;
   readonly #first: State;
 
   constructor(config: ModelConfig) {
     this.#config = config;
+    this.#ledger = new LedgerTree(this.#places());
     this.#first = this.#begin();
   }
 
@@ -55,7 +54,7 @@ export class Model {
 
   #begin(): State {
     const { partitions, messages, faults, forces, handBacks, duplicates } = this.#config;
-    let head = this.#append(this.#node(EMPTY_LEDGER, undefined, undefined), {
+    let head = this.#ledger.append(this.#ledger.empty(), {
       type: "request",
       at: 0,
       epoch: 1,
@@ -66,13 +65,14 @@ export class Model {
     });
     for (const place of this.#places()) {
       const taken = { at: 0, epoch: 1, revision: "a", ...place, cut: "0", next: "0" };
-      head = this.#append(head, { type: "taken", ...taken });
+      head = this.#ledger.append(head, { type: "taken", ...taken });
     }
     const slots = REVS.length * partitions;
     const worker: Worker = {
       fence: 1,
       phase: 2,
       position: 0,
+      done: NOTHING,
       view: head,
       waits: undefined,
       stale: undefined,
@@ -81,6 +81,7 @@ export class Model {
       head,
       fences: Array(slots).fill(1),
       committed: Array(slots).fill(0),
+      written: Array(slots).fill(0),
       out: Array(partitions * messages.length).fill(0),
       workers: Array(slots).fill([worker]),
       bosses: [],
@@ -124,7 +125,7 @@ export class Model {
       for (let node: Node | undefined = state.head; node?.record !== undefined; node = node.parent) {
         const next = {
           ...state,
-          head: this.#append(state.head, node.record),
+          head: this.#ledger.append(state.head, node.record),
           duplicates: state.duplicates - 1,
         };
         add("duplicate", next, true);
@@ -135,13 +136,20 @@ export class Model {
 
   /** A key that two states share only when they are the same. */
   key(state: State): string {
-    const parts: number[] = [state.head.id, ...state.fences, ...state.committed, ...state.out];
+    const parts: number[] = [
+      state.head.id,
+      ...state.fences,
+      ...state.committed,
+      ...state.written,
+      ...state.out,
+    ];
     for (const [slot, workers] of state.workers.entries()) {
       const [, partition] = this.#revOf(slot);
       parts.push(workers.length);
       for (const w of workers) {
         const seen = w.view.parts[partition] ?? 0;
-        parts.push(w.fence, w.phase, w.position, seen, w.stale?.parts[partition] ?? 0, waitsId(w.waits));
+        const stale = w.stale?.parts[partition] ?? 0;
+        parts.push(w.fence, w.phase, w.position, doneId(w.done), seen, stale, waitsId(w.waits));
       }
     }
     parts.push(state.bosses.length);
@@ -173,7 +181,8 @@ export class Model {
     if (state.faults > 0) add(`crash ${id}`, put({ ...state, faults: state.faults - 1 }, undefined), true);
     if (worker.phase === 0) {
       const position = state.committed[slot] ?? 0;
-      return add(`position ${id}`, put(state, { ...worker, phase: 1, position }));
+      const done = this.#doneFrom(state, slot, position);
+      return add(`position ${id}`, put(state, { ...worker, phase: 1, position, done }));
     }
     const fenced = this.#config.without !== "fencing" && worker.fence !== state.fences[slot];
     // It writes into the ledger first: a fenced worker gets no further.
@@ -186,24 +195,26 @@ export class Model {
       add(`read ${id}`, put(state, { ...worker, view: state.head }));
     }
     const local = partitionState(worker.view.state, { topic: TOPIC, partition });
-    const duty = workerDuty(local, rev, BigInt(worker.position));
+    const duty = repairedDuty(local, rev, BigInt(worker.position), worker.done);
     if (worker.stale === undefined && !hasRead(local, worker.waits)) return undefined;
     if (duty?.kind === "take") {
+      if (!duty.keep) throw new Breach(`${id} gives back what it has never taken`);
       if (fenced) return add(`fenced ${id}`, put(state, undefined));
       return this.#takeSteps(state, worker, slot, local, duty, id, put, add);
     }
     if (duty?.kind === "release" && worker.stale === undefined) {
       if (fenced) add(`fenced ${id}`, put(state, undefined));
       else {
-        const head = this.#append(state.head, this.#released(rev, partition, duty.epoch, duty.cut));
+        const head = this.#ledger.append(state.head, this.#released(rev, partition, duty.epoch, duty.cut));
         add(`release ${id}`, put({ ...state, head }, { ...worker, waits: duty }));
         if (this.#config.without === "same-transaction") {
           add(`release apart ${id}`, put({ ...state, head }, { ...worker, waits: duty, stale: worker.view }));
         }
       }
     }
-    if (worker.position >= this.#config.messages.length) return undefined;
+    // One that has nothing to write hears of it from its group.
     if (fenced) return add(`fenced ${id}`, put(state, undefined));
+    if (worker.position >= this.#config.messages.length) return undefined;
     this.#batchStep(state, worker, slot, id, put, add);
   }
 
@@ -220,18 +231,26 @@ export class Model {
     const view = worker.stale ?? worker.view;
     const local = partitionState(view.state, { topic: TOPIC, partition });
     const instrument = this.#config.messages[offset] as string;
-    let next = state;
-    if (isLive(local, rev, instrument, BigInt(offset)) !== undefined) {
+    const written = Math.max(state.written[slot] ?? 0, offset + 1);
+    let next: State = { ...state, written: replace(state.written, slot, written) };
+    const action = isLive(local, rev, instrument, BigInt(offset)) === undefined ? "shadow" : "live";
+    if (action === "live" && !isDone(worker.done, BigInt(offset), action)) {
       next = this.#decide(next, rev, partition, offset, id);
     }
-    next = { ...next, committed: replace(next.committed, slot, offset + 1) };
-    const duty = workerDuty(local, rev, BigInt(offset + 1));
+    const done = offset + 1 < worker.position + worker.done.size ? worker.done : NOTHING;
+    const duty = repairedDuty(local, rev, BigInt(offset + 1), worker.done);
     let waits: Waits | undefined;
     if (duty?.kind === "release" && worker.stale === undefined) {
-      next = { ...next, head: this.#append(next.head, this.#released(rev, partition, duty.epoch, duty.cut)) };
+      next = {
+        ...next,
+        head: this.#ledger.append(next.head, this.#released(rev, partition, duty.epoch, duty.cut)),
+      };
       waits = duty;
     }
-    add(`batch ${id}`, put(next, { ...worker, position: offset + 1, waits, stale: undefined }));
+    const after = { ...worker, position: offset + 1, done, waits, stale: undefined };
+    if (this.#config.lag && waits === undefined && worker.done.size === 0)
+      add(`batch without a position ${id}`, put(next, after));
+    add(`batch ${id}`, put({ ...next, committed: replace(next.committed, slot, offset + 1) }, after));
   }
 
   #takeSteps(
@@ -247,6 +266,7 @@ export class Model {
     const [rev, partition] = this.#revOf(slot);
     const offsets: number[] = [];
     for (let offset = Number(duty.fill); offset < worker.position; offset++) {
+      if (worker.done.get(BigInt(offset))?.live === true) continue;
       if (moves(local, duty.keys, this.#config.messages[offset] as string)) offsets.push(offset);
     }
     const base = { at: 0, epoch: duty.epoch, revision: rev, topic: TOPIC, partition };
@@ -254,12 +274,15 @@ export class Model {
       list.reduce((next, offset) => this.#decide(next, rev, partition, offset, id), state);
     const taken: Ledger = { type: "taken", ...base, cut: String(duty.cut), next: String(worker.position) };
     const all = fill(offsets);
-    add(`take ${id}`, put({ ...all, head: this.#append(all.head, taken) }, { ...worker, waits: duty }));
+    add(
+      `take ${id}`,
+      put({ ...all, head: this.#ledger.append(all.head, taken) }, { ...worker, waits: duty }),
+    );
     const [first] = offsets;
     if (first === undefined || offsets.length < 2) return undefined;
     // In more than one transaction.
     const part = fill([first]);
-    const head = this.#append(part.head, { type: "filled", ...base, next: String(first + 1) });
+    const head = this.#ledger.append(part.head, { type: "filled", ...base, next: String(first + 1) });
     add(`fill ${id}`, put({ ...part, head }, { ...worker, waits: { ...duty, filled: BigInt(first + 1) } }));
   }
 
@@ -292,7 +315,7 @@ export class Model {
       };
       if (deposed) add("deposed", put(state, undefined));
       else if (refusal(view, request) === undefined) {
-        const head = this.#append(state.head, { type: "request", at: 0, ...request });
+        const head = this.#ledger.append(state.head, { type: "request", at: 0, ...request });
         add("request", { ...state, head, asked: state.asked + 1 });
       } else if (boss.view === state.head) {
         // What was handed back is not asked for again.
@@ -305,7 +328,7 @@ export class Model {
       if (request !== undefined) {
         if (deposed) add("deposed", put(state, undefined), true);
         else if (refusal(view, request) === undefined) {
-          const head = this.#append(state.head, { type: "request", at: 0, ...request });
+          const head = this.#ledger.append(state.head, { type: "request", at: 0, ...request });
           add("hand back", { ...state, head, handBacks: state.handBacks - 1 }, true);
         }
       }
@@ -352,9 +375,10 @@ export class Model {
       );
     }
     const local = partitionState(boss.view.state, { topic: TOPIC, partition });
-    const release = forcedRelease(local, rev, BigInt(force.committed));
+    const done = this.#doneFrom(state, slot, force.committed);
+    const release = forcedEnd(local, rev, { position: BigInt(force.committed), mark: undefined, done });
     if (release === undefined) return add("force moot", ended);
-    const head = this.#append(state.head, this.#released(rev, partition, release.epoch, release.cut));
+    const head = this.#ledger.append(state.head, this.#released(rev, partition, release.epoch, release.cut));
     add("forced", { ...ended, head });
   }
 
@@ -371,10 +395,23 @@ export class Model {
     return { ...state, out: replace(state.out, at, REVS.indexOf(rev) + 1) };
   }
 
+  /** What the topics have of a revision from a position on. */
+  #doneFrom(state: State, slot: number, position: number): ReadonlyMap<bigint, Done> {
+    const [rev, partition] = this.#revOf(slot);
+    const done = new Map<bigint, Done>();
+    for (let offset = position; offset < (state.written[slot] ?? 0); offset++) {
+      const at = partition * this.#config.messages.length + offset;
+      const live = state.out[at] === REVS.indexOf(rev) + 1;
+      done.set(BigInt(offset), { instrument: this.#config.messages[offset] as string, live, shadow: !live });
+    }
+    return done;
+  }
+
   #spawn(state: State, slot: number): State {
     const fence = (state.fences[slot] ?? 0) + 1;
     const view = this.#first.head;
-    const worker: Worker = { fence, phase: 0, position: 0, view, waits: undefined, stale: undefined };
+    const none = { position: 0, done: NOTHING, waits: undefined, stale: undefined };
+    const worker: Worker = { fence, phase: 0, view, ...none };
     const workers = replace(state.workers, slot, [...(state.workers[slot] as readonly Worker[]), worker]);
     return { ...state, fences: replace(state.fences, slot, fence), workers };
   }
@@ -386,32 +423,6 @@ export class Model {
       bossFence: fence,
       bosses: [...state.bosses, { fence, view: state.head, force: undefined }],
     };
-  }
-
-  #append(to: Node, record: Ledger): Node {
-    const key = JSON.stringify(record);
-    let child = to.children.get(key);
-    if (child === undefined) {
-      child = this.#node(applyLedger(to.state, record), to, record);
-      to.children.set(key, child);
-    }
-    return child;
-  }
-
-  #node(state: LedgerState, parent: Node | undefined, record: Ledger | undefined): Node {
-    const key = textOf(state);
-    let node = this.#nodes.get(key);
-    if (node === undefined) {
-      const parts = this.#places().map((place) => {
-        const part = textOf(partitionState(state, place));
-        const id = this.#parts.get(part) ?? this.#parts.size + 1;
-        this.#parts.set(part, id);
-        return id;
-      });
-      node = { id: this.#nodes.size + 1, state, parts, parent, record, children: new Map() };
-      this.#nodes.set(key, node);
-    }
-    return node;
   }
 
   #released(rev: Rev, partition: number, epoch: number, cut: bigint): Ledger {

@@ -14,6 +14,7 @@ const base: ModelConfig = {
   forces: 0,
   handBacks: 0,
   duplicates: 0,
+  lag: false,
 };
 const thereAndBack: ModelConfig["script"] = [
   { keys: ["X"], from: "a", to: "b" },
@@ -30,11 +31,17 @@ const SHORT: readonly (readonly [string, Partial<ModelConfig>])[] = [
   ["two crashes or zombies, two instruments", { faults: 2 }],
   ["one instrument, then all others, with a crash or a zombie", { script: thenTheRest, faults: 1 }],
   ["two partitions", { partitions: 2, messages: ["X"] }],
+  ["positions that lag, with a crash or a zombie", { faults: 1, lag: true }],
+  ["positions that lag, with a forced release", { forces: 1, lag: true }],
 ];
 const LONG: readonly (readonly [string, Partial<ModelConfig>])[] = [
   ["two partitions, handed back", { partitions: 2, messages: ["X"], handBacks: 1 }],
   ["two partitions, with a forced release", { partitions: 2, messages: ["X"], forces: 1 }],
   ["two partitions, with a crash or a zombie", { partitions: 2, messages: ["X"], faults: 1 }],
+  ["positions that lag, three messages", { messages: ["X", "Y", "X"], faults: 1, lag: true }],
+  ["positions that lag, a fault and a forced release", { forces: 1, faults: 1, lag: true }],
+  ["positions that lag, there and back", { script: thereAndBack, faults: 1, lag: true }],
+  ["positions that lag, two crashes or zombies", { faults: 2, lag: true }],
   ["a fault, a forced release and a hand-back", { messages: ["X"], faults: 1, forces: 1, handBacks: 1 }],
   ["two faults and a forced release", { messages: ["X"], faults: 2, forces: 1 }],
   ["a fault and a hand-back, three messages", { messages: ["X", "Y", "X"], faults: 1, handBacks: 1 }],

@@ -1,5 +1,6 @@
-import type { Ledger } from "#runtime/contracts/ledger.ts";
-import { type Duty, isDischarged, type LedgerState, type PartitionState } from "#runtime/handover/rules.ts";
+import type { Done } from "#runtime/handover/repair.ts";
+import { type Duty, isDischarged, type PartitionState } from "#runtime/handover/rules.ts";
+import type { Node } from "./ledger-tree.ts";
 
 // What a state of the model is made of.
 
@@ -15,6 +16,8 @@ export interface ModelConfig {
   readonly handBacks: number;
   /** How often an old ledger record may be written again. */
   readonly duplicates: number;
+  /** A batch may be committed without a position, which a later one brings. */
+  readonly lag: boolean;
   /** Protections that are switched off, to see what each of them is for. */
   readonly without?: "fencing" | "ledger-read" | "same-transaction";
 }
@@ -23,26 +26,13 @@ export type Rev = "a" | "b";
 export const REVS: readonly Rev[] = ["a", "b"];
 export const TOPIC = "t";
 
-/**
- * What a prefix of the ledger says; ledgers that say the same, such as by records of two partitions in either order, are
- * one. Readers read to the end at once: whoever lags is one that read earlier.
- */
-export interface Node {
-  readonly id: number;
-  readonly state: LedgerState;
-  /** What it says of each partition, as a number: all that the workers of the partition go by. */
-  readonly parts: readonly number[];
-  /** The records that led here, newest first. */
-  readonly parent: Node | undefined;
-  readonly record: Ledger | undefined;
-  readonly children: Map<string, Node>;
-}
-
 export interface Worker {
   readonly fence: number;
   /** 0 fenced the one before, 1 has read its position, 2 has read the ledger and runs. */
   readonly phase: 0 | 1 | 2;
   readonly position: number;
+  /** Outcomes from its first position on that were there when it began; none when it is past them. */
+  readonly done: ReadonlyMap<bigint, Done>;
   readonly view: Node;
   /** What it has written and waits to read. */
   readonly waits: Waits | undefined;
@@ -72,6 +62,8 @@ export interface State {
   readonly head: Node;
   readonly fences: readonly number[];
   readonly committed: readonly number[];
+  /** Up to where there are outcomes. */
+  readonly written: readonly number[];
   /** By partition and offset: who decided live, 0 nobody. */
   readonly out: readonly number[];
   readonly workers: readonly (readonly Worker[])[];
@@ -107,11 +99,10 @@ export function waitsId(waits: Waits | undefined): number {
     : (waits.epoch * 2 + (waits.kind === "take" ? 1 : 0)) * 16 + Number(waits.filled ?? 0n);
 }
 
-export function textOf(value: unknown): string {
-  return JSON.stringify(value, (_, part: unknown) => {
-    if (typeof part === "bigint") return String(part);
-    return part instanceof Map ? [...part].toSorted(([a], [b]) => (a < b ? -1 : 1)) : part;
-  });
+export function doneId(done: ReadonlyMap<bigint, Done>): number {
+  let id = 0;
+  for (const [offset, { live }] of done) id += (live ? 2 : 1) * 3 ** Number(offset);
+  return id;
 }
 
 export function replace<T>(list: readonly T[], index: number, value: T): readonly T[] {

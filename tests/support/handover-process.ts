@@ -6,7 +6,7 @@ import type { TransactionalProducer } from "#runtime/bus/port.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { Conductor } from "#runtime/handover/conductor.ts";
 import { redisHaltCache } from "#runtime/handover/halt.ts";
-import type { Unsafe } from "#runtime/handover/partition.ts";
+import type { Unsafe } from "#runtime/handover/revision.ts";
 import { groupOf } from "#runtime/handover/standing.ts";
 import { echo, echoWorker, memoryHaltCache, placesOf } from "./handover.ts";
 
@@ -55,6 +55,7 @@ if (process.argv[2] === "worker") {
     sessionTimeoutMs: Number(env("SESSION_TIMEOUT_MS", "6000")),
     fillRecords: Number(env("FILL_RECORDS", "5000")),
     ringBytes: Number(env("RING_BYTES", String(8 * 1024 * 1024))),
+    positionMs: Number(env("POSITION_MS", "250")),
     ...(process.env["MIN_BYTES"] === undefined ? {} : { minBytes: Number(process.env["MIN_BYTES"]) }),
     ...(process.env["MAX_WAIT_MS"] === undefined ? {} : { maxWaitMs: Number(process.env["MAX_WAIT_MS"]) }),
     haltCache: redis === undefined ? memoryHaltCache() : redisHaltCache(redis, deployment),

@@ -5,9 +5,10 @@ import { topics } from "#runtime/contracts/topics.ts";
 import { HandoverError } from "../errors.ts";
 import { parseLedger } from "../ledger.ts";
 import { parseOutcome } from "../outcome.ts";
+import { parseMark } from "../repair.ts";
 import { type Place, placeKey } from "../rules.ts";
 import { groupOf } from "../standing.ts";
-import { HistoryChecker, type Source, type Verdict } from "./verify.ts";
+import { type Committed, HistoryChecker, type Source, type Verdict } from "./verify.ts";
 
 const MARKERS_MS = 1_000;
 
@@ -50,12 +51,13 @@ export async function verifyHistory(
     revisions.add(entry.revision);
   });
   const committed = async () => {
-    const found = new Map<string, number>();
+    const found = new Map<string, Committed>();
     for (const revision of revisions) {
       for (const topic of inputs) {
-        const offsets = await admin.committed(groupOf(deployment, revision), topic);
-        for (const [partition, offset] of offsets) {
-          found.set(`${revision} ${placeKey({ topic, partition })}`, Number(offset));
+        const positions = await admin.positions(groupOf(deployment, revision), topic);
+        for (const [partition, { offset, metadata }] of positions) {
+          const at = parseMark(metadata)?.at ?? 0;
+          found.set(`${revision} ${placeKey({ topic, partition })}`, { offset: Number(offset), at });
         }
       }
     }
@@ -76,9 +78,10 @@ export async function verifyHistory(
     ["shadow", topics.shadow(deployment)],
   ];
   for (const [source, topic] of sources) {
-    await read(topic, ({ headers, partition, offset }) => {
+    await read(topic, ({ headers, timestamp, partition, offset }) => {
       const outcome = parseOutcome(headers);
-      if (outcome !== undefined) checker.addOutcome(source, outcome, `${topic}/${partition}@${offset}`);
+      if (outcome !== undefined)
+        checker.addOutcome(source, outcome, timestamp, `${topic}/${partition}@${offset}`);
     });
   }
   const after = await committed();

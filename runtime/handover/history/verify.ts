@@ -10,8 +10,8 @@ export const RULES = {
   H3: "the revision changes only at a recorded cut",
   H4: "epochs never fall in the order of the output",
   H5: "the order of the output is the order of the input, for each instrument",
-  H6: "nothing of a transaction that was not committed is read",
-  H7: "the committed offset is the last outcome's + 1 and never goes back",
+  H6: "nothing of a transaction that was not committed is read: the committed offset follows the outcomes",
+  H7: "the committed offset is not beyond the last outcome's + 1 and never goes back",
   H8: "each revision has an outcome for every record since it began",
 } as const;
 export type Rule = keyof typeof RULES;
@@ -50,6 +50,16 @@ export interface Verdict {
 /** Breaches of one rule that are kept with their place. */
 const KEPT = 10;
 const NO_EPOCH = 0;
+/** A worker commits its position each 250 ms (ADR 23), and a transaction ends within 15 s. */
+const LATE_MS = 30_000;
+
+/** What a revision has committed of a partition. */
+export interface Committed {
+  readonly offset: number;
+  /** When the outcomes that were committed with it were made, by the worker's clock; 0 where it does not say. */
+  readonly at: number;
+}
+type CommittedOf = (revision: string, place: Place) => Committed | undefined;
 
 /** Names as small numbers. */
 class Names {
@@ -86,6 +96,8 @@ class PartitionHistory {
   epochs = new Uint32Array(1024);
   /** By revision: which offsets it has an outcome for. */
   readonly covered = new Map<number, Uint8Array>();
+  /** By revision: when its outcome of the highest offset was written. */
+  readonly latest = new Map<number, { readonly offset: number; readonly time: number }>();
 
   constructor(place: Place) {
     this.place = place;
@@ -114,7 +126,9 @@ class PartitionHistory {
     for (const [revision, old] of this.covered) this.covered.set(revision, copy(new Uint8Array(size), old));
   }
 
-  cover(revision: number, slot: number): void {
+  cover(revision: number, slot: number, time: number): void {
+    const offset = this.base + slot;
+    if (offset >= (this.latest.get(revision)?.offset ?? 0)) this.latest.set(revision, { offset, time });
     let covered = this.covered.get(revision);
     if (covered === undefined || slot >= covered.length) {
       const larger = new Uint8Array(this.instruments.length);
@@ -187,8 +201,8 @@ export class HistoryChecker {
     this.#counts.inputs += 1;
   }
 
-  /** An outcome, by the partition of the topic it lies in and in its order there. */
-  addOutcome(source: Source, outcome: ReadOutcome, at = ""): void {
+  /** An outcome, by the partition of the topic it lies in and in its order there, with its record's time. */
+  addOutcome(source: Source, outcome: ReadOutcome, time: number, at = ""): void {
     const { topic, partition, action, kind } = outcome;
     const offset = Number(outcome.offset);
     const history = this.#partition({ topic, partition });
@@ -196,7 +210,7 @@ export class HistoryChecker {
     // From before what is kept of the input.
     if (slot < 0) return;
     const revision = this.#revisions.id(outcome.revision);
-    history.cover(revision, slot);
+    history.cover(revision, slot, time);
     this.#checkOrder(source, outcome, history, offset, at);
     if (action === "shadow") {
       this.#counts.shadow += 1;
@@ -217,12 +231,9 @@ export class HistoryChecker {
 
   /**
    * The verdict. `before` and `after` are the committed offsets of each revision, read before and after the outcomes:
-   * what had been committed before must be there, and nothing may be that was not committed after.
+   * what had been committed before must be there, and what is there must have been committed after, but for the latest.
    */
-  finish(
-    before: (revision: string, place: Place) => number | undefined,
-    after: (revision: string, place: Place) => number | undefined,
-  ): Verdict {
+  finish(before: CommittedOf, after: CommittedOf): Verdict {
     for (const history of this.#partitions.values()) {
       this.#checkOwners(history, before);
       this.#checkRevisions(history, before, after);
@@ -290,10 +301,7 @@ export class HistoryChecker {
   }
 
   /** H1, H2 and H3: every input record against the ledger and against the outcome before it. */
-  #checkOwners(
-    history: PartitionHistory,
-    before: (revision: string, place: Place) => number | undefined,
-  ): void {
+  #checkOwners(history: PartitionHistory, before: CommittedOf): void {
     const committed = new Map<string, number>();
     const previous = new Map<number, { readonly revision: number; readonly offset: number }>();
     // What lies behind was written while this was read.
@@ -336,7 +344,7 @@ export class HistoryChecker {
     instrument: number,
     owner: string | undefined,
     committed: Map<string, number>,
-    before: (revision: string, place: Place) => number | undefined,
+    before: CommittedOf,
   ): void {
     if (owner === undefined) {
       const first = this.#ownership.segments(history.id, this.#instruments.name(instrument))[0];
@@ -346,7 +354,7 @@ export class HistoryChecker {
     }
     let position = committed.get(owner);
     if (position === undefined) {
-      position = before(owner, history.place) ?? 0;
+      position = before(owner, history.place)?.offset ?? 0;
       committed.set(owner, position);
     }
     if (offset >= position) this.#counts.pending += 1;
@@ -360,11 +368,7 @@ export class HistoryChecker {
   }
 
   /** H6, H7 and H8: each revision's outcomes against what it committed. */
-  #checkRevisions(
-    history: PartitionHistory,
-    before: (revision: string, place: Place) => number | undefined,
-    after: (revision: string, place: Place) => number | undefined,
-  ): void {
+  #checkRevisions(history: PartitionHistory, before: CommittedOf, after: CommittedOf): void {
     const started = this.#ownership.state.partitions.get(history.id)?.started ?? new Map<string, never>();
     for (const [revision, covered] of history.covered) {
       if (!started.has(this.#revisions.name(revision))) {
@@ -375,22 +379,21 @@ export class HistoryChecker {
     for (const [name, { offset: start }] of started) {
       const covered = history.covered.get(this.#revisions.id(name)) ?? new Uint8Array();
       const from = Math.max(0, Number(start) - history.base);
-      const passed = before(name, history.place) ?? Number(start);
-      const end = after(name, history.place) ?? Number(start);
-      let last = -1;
-      for (let slot = 0; slot < history.length; slot++) {
+      const passed = before(name, history.place)?.offset ?? Number(start);
+      const { offset: end, at } = after(name, history.place) ?? { offset: Number(start), at: 0 };
+      for (let slot = from; slot < history.length; slot++) {
         const offset = history.base + slot;
-        if (covered[slot] === 1) {
-          last = offset;
-          if (offset >= end) this.#break("H6", history, offset, `${name} has committed only up to ${end}`);
-        } else if (slot >= from && offset < passed && history.instruments[slot] !== 0) {
+        if (offset < passed && covered[slot] !== 1 && history.instruments[slot] !== 0)
           this.#break("H8", history, offset, `${name} began at ${start} and has nothing here`);
-        }
       }
+      const last = history.latest.get(this.#revisions.id(name));
+      if (last !== undefined && last.offset >= end && last.time > at + LATE_MS)
+        this.#break("H6", history, last.offset, `${name} has committed only up to ${end}`);
       // Only what does not move can be compared.
-      const expected = last < 0 ? Number(start) : last + 1;
-      if (passed === end && end !== expected && end > history.base) {
-        this.#break("H7", history, expected, `${name} has committed ${end}, its last outcome is ${last}`);
+      const expected = last === undefined ? Number(start) : last.offset + 1;
+      if (passed === end && end > expected && end > history.base) {
+        const detail = `${name} has committed ${end}, its last outcome is ${last?.offset ?? "none"}`;
+        this.#break("H7", history, expected, detail);
       }
     }
   }
