@@ -48,16 +48,18 @@ async function cpuOf(pid: number | undefined): Promise<number> {
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
-async function run(perSecond: number, maxWaitMs: number, moves: number): Promise<Run> {
+async function run(perSecond: number, moves: number, maxWaitMs = 10, positionMs = 250): Promise<Run> {
   const brokers = await startBrokers(1, { jvm: "server" });
   const bus = new KafkaBus({ brokers: brokers.addresses, clientId: "bench" });
   await (await bus.admin()).ensureTopics([{ name: TOPIC, partitions: PARTITIONS }]);
-  await claim(bus, DEPLOYMENT, "a", TOPIC);
+  // As the operator makes them: with as many partitions as the input, so that an instrument has the same one in both.
+  await claim(bus, DEPLOYMENT, "a", TOPIC, PARTITIONS);
   const env = {
     KAFKA_BROKERS: brokers.addresses.join(),
     DEPLOYMENT,
     TOPIC,
     MAX_WAIT_MS: String(maxWaitMs),
+    POSITION_MS: String(positionMs),
     MIN_BYTES: String(1024 * 1024),
   };
   const workers = ["a", "b"].map((revision) => handoverProcess("worker", { ...env, REVISION: revision }));
@@ -102,13 +104,7 @@ async function run(perSecond: number, maxWaitMs: number, moves: number): Promise
       const due = ((performance.now() - started) / 1_000) * perSecond;
       for (; sent < due; sent++) {
         const at = performance.timeOrigin + performance.now();
-        const i = sent % 20;
-        const record = {
-          topic: TOPIC,
-          partition: i % PARTITIONS,
-          key: `INS${i}`,
-          value: MESSAGE,
-        };
+        const record = { topic: TOPIC, key: `INS${sent % 20}`, value: MESSAGE };
         void producer.send(record).then(({ partition, offset }) => sentAt.set(`${partition}/${offset}`, at));
       }
       await sleep(5);
@@ -200,11 +196,16 @@ async function drain(kinds: readonly Kind[]): Promise<Map<Kind, number[]>> {
 
 console.log(machine());
 const rows: string[][] = [];
-for (const rate of RATES) {
-  const { pauses, latencies, cpu } = await run(rate, 10, MOVES);
+// A position with each transaction, as it was before ADR 23, to hold the others against.
+for (const [rate, positionMs] of [
+  ...RATES.map((rate) => [rate, 250] as const),
+  [RATES.at(-1) ?? 0, 0] as const,
+]) {
+  const { pauses, latencies, cpu } = await run(rate, MOVES, 10, positionMs);
   const pause = [show(pauses, 0.5), show(pauses, 0.99), String(pauses.length)];
   rows.push([
     rate.toLocaleString("en-US"),
+    positionMs === 0 ? "transaction" : `${positionMs} ms`,
     ...pause,
     show(latencies, 0.5),
     show(latencies, 0.95),
@@ -212,7 +213,16 @@ for (const rate of RATES) {
     cpu.map((percent) => percent.toFixed(0)).join(", "),
   ]);
 }
-const figures = ["messages/s", "pause p50 ms", "pause p99 ms", "pauses", "latency p50 ms", "p95", "p99"];
+const figures = [
+  "messages/s",
+  "position each",
+  "pause p50 ms",
+  "pause p99 ms",
+  "pauses",
+  "latency p50 ms",
+  "p95",
+  "p99",
+];
 table(
   `${MOVES} hand-overs of two instruments, ${WARM_UP_MS / 1_000} s after the broker's start`,
   [...figures, "% of a core: broker, workers, feeder and watcher"],
@@ -221,7 +231,7 @@ table(
 if (process.env["ONLY"] === "pauses") process.exit(0);
 const sizes: string[][] = [];
 for (const maxWaitMs of [5, 10, 20, 40]) {
-  const { latencies } = await run(10_000, maxWaitMs, 0);
+  const { latencies } = await run(10_000, 0, maxWaitMs);
   const each = Math.round((10_000 / PARTITIONS / 1_000) * maxWaitMs);
   sizes.push([
     String(maxWaitMs),

@@ -15,8 +15,14 @@ export async function placesOf(bus: Bus, topic: string): Promise<Place[]> {
 }
 
 /** Makes a revision the first owner of everything, before or after its workers begin. */
-export async function claim(bus: Bus, deployment: string, revision: string, topic: string): Promise<void> {
-  await ensureDeploymentTopics(bus, deployment, { partitions: 4, replicas: 1 });
+export async function claim(
+  bus: Bus,
+  deployment: string,
+  revision: string,
+  topic: string,
+  outputPartitions = 4,
+): Promise<void> {
+  await ensureDeploymentTopics(bus, deployment, { partitions: outputPartitions, replicas: 1 });
   const conductor = new Conductor({ bus, deployment });
   await conductor.start();
   const partitions = await placesOf(bus, topic);
