@@ -151,6 +151,7 @@ export function apiSuite(subject: () => Subject): void {
     await at().create(MAPS, map("before", {}, { labels }));
     const { resourceVersion } = await at().list(MAPS, { namespace });
     await at().create(MAPS, map("after", { a: "1" }, { labels }));
+    await at().merge(MAPS, namespace, "after", { data: { a: "2" } });
     const stop = new AbortController();
     const seen: string[] = [];
     const versions: number[] = [];
@@ -164,13 +165,13 @@ export function apiSuite(subject: () => Subject): void {
       }
     })().catch(() => {});
     await at().create(MAPS, map("another", { a: "1" }));
-    await at().merge(MAPS, namespace, "after", { data: { a: "2" } });
-    await at().merge(MAPS, namespace, "after", { data: { a: "2" } });
+    await at().merge(MAPS, namespace, "after", { data: { a: "3" } });
+    await at().merge(MAPS, namespace, "after", { data: { a: "3" } });
     await at().delete(MAPS, namespace, "before");
-    await waitFor("the events", () => seen.length >= 3);
+    await waitFor("the events", () => seen.length >= 4);
     stop.abort();
     await watching;
-    expect(seen).toEqual(["ADDED after 1", "MODIFIED after 2", "DELETED before"]);
+    expect(seen).toEqual(["ADDED after 1", "MODIFIED after 2", "MODIFIED after 3", "DELETED before"]);
     expect(versions).toEqual(versions.toSorted((a, b) => a - b));
   });
 }
