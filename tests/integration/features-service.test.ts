@@ -51,11 +51,13 @@ afterAll(async () => {
 const send = (value: Buffer, key: string) =>
   producer.send({ topic, key, value, headers: { [SCHEMA_HEADER]: MarketData.id } });
 
+/** No two events at the same time: by it a vector is known to be that of the last one. */
+let eventTime = 0;
+
 /** Sends trades of an instrument, and returns the features that they add up to. */
 async function stream(features: TickFeatures, instrument: string, from: number, count: number) {
-  let eventTime = 0;
   for (let i = from; i < from + count; i++) {
-    eventTime = Date.now();
+    eventTime = Math.max(Date.now(), eventTime + 1);
     const message = trade(i, { instrument, eventTime, price: 100 + Math.sin(i) });
     features.update(MarketData.schema.parse(message));
     await send(Buffer.from(JSON.stringify(message)), instrument);
