@@ -61,10 +61,11 @@ export class PartitionWorker {
   readonly #doneSince: number;
   /** When the ledger was told last where this worker stands. */
   #toldAt = 0;
-  /** When a position was committed last. */
-  #committedAt = 0;
-  /** The position of the latest transaction, where that went without one. */
-  #owed: { readonly next: bigint; readonly mark: Mark } | undefined;
+  /** When a position was committed last, by a clock that nobody sets; and what its mark says. */
+  #committedAt = Number.NEGATIVE_INFINITY;
+  #markedLast = 0;
+  /** The position of the latest transaction, where that went without one, and since when. */
+  #owed: { readonly next: bigint; readonly mark: Mark; readonly since: number } | undefined;
   #stopping = false;
   #last: Promise<unknown> = Promise.resolve();
 
@@ -152,8 +153,9 @@ export class PartitionWorker {
 
   /** Commits the position where no batch has come for a while that could have taken it along. */
   async settle(): Promise<void> {
-    const latest = this.#owed?.mark.at ?? Number.POSITIVE_INFINITY;
-    if (Date.now() - latest >= this.#shared.positionMs) await this.#exclusive(() => this.#writePosition());
+    const { since = Number.POSITIVE_INFINITY } = this.#owed ?? {};
+    if (performance.now() - since >= this.#shared.positionMs)
+      await this.#exclusive(() => this.#writePosition());
   }
 
   /** Commits the position now, and from now on with every batch: whoever comes next has nothing to go over again. */
@@ -201,7 +203,7 @@ export class PartitionWorker {
     const withPosition = release !== undefined || this.#done.size > 0 || this.#isPositionDue(at);
     const position = { next, mark };
     await this.#write(records, withPosition ? position : undefined);
-    if (!withPosition) this.#owed = position;
+    if (!withPosition) this.#owed = { ...position, since: performance.now() };
     if (tells) this.#toldAt = at;
     this.#forget(next);
     for (const outcome of shadow) this.#ring.push(outcome);
@@ -215,8 +217,10 @@ export class PartitionWorker {
     if (this.#owed !== undefined) await this.#write([], this.#owed);
   }
 
-  #isPositionDue(now: number): boolean {
-    return this.#stopping || now - this.#committedAt >= this.#shared.positionMs;
+  /** Also where the clock was set back: from the last mark on, what is written now would not be found. */
+  #isPositionDue(at: number): boolean {
+    const old = performance.now() - this.#committedAt >= this.#shared.positionMs;
+    return old || this.#stopping || at < this.#markedLast;
   }
 
   /** What was done is of no use once all of it is behind, and nothing before that is to be taken or given back. */
@@ -370,7 +374,8 @@ export class PartitionWorker {
         ...(position === undefined ? {} : { offsets: this.#offsets(group, position) }),
       });
       if (position === undefined) return;
-      this.#committedAt = position.mark.at;
+      this.#committedAt = performance.now();
+      this.#markedLast = position.mark.at;
       this.#owed = undefined;
     } catch (error) {
       // Whoever has the partition now fenced this worker; the group says so a moment later.

@@ -122,6 +122,20 @@ describe("a hand-over", () => {
     );
   });
 
+  it("commits its position once in a while, and when it is asked to end", async () => {
+    const a = await start("a", { positionMs: 3_600_000 });
+    for (const count of [2, 20]) {
+      await send(count);
+      await waitFor("decisions", () => live().length === (count === 2 ? 2 : 22));
+    }
+    const admin = await bus.admin();
+    const position = async () =>
+      [...(await admin.committed("d.a", TOPIC)).values()].reduce((sum, offset) => sum + offset, 0n);
+    expect(await position()).toBeLessThan(22n);
+    await a.stop();
+    expect(await position()).toBe(22n);
+  });
+
   it("takes over from its own shadow records when it has forgotten what it decided", async () => {
     await start("a");
     const b = await start("b", { ringBytes: 1 });
