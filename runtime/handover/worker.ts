@@ -74,7 +74,7 @@ const STOP_MS = 5_000;
 
 export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
 const DEFAULT_FILL_RECORDS = 5_000;
-export const DEFAULT_POSITION_MS = 250;
+const DEFAULT_POSITION_MS = 250;
 /** What the last positions may take at the end; without them there is only more to go over again. */
 const SETTLE_MS = 1_000;
 
