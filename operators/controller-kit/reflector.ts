@@ -11,7 +11,7 @@ export interface ReflectorOptions<T extends KubeObject> {
   /** Only what is in it; everything when absent. */
   readonly namespace?: string | undefined;
   readonly labelSelector?: string;
-  /** Called with an object that is new, changed or gone, and with what was known of it. */
+  /** Called with what is kept of an object that is new, changed or gone, and with what was known of it. */
   readonly onChange: (object: T, change: "added" | "modified" | "deleted", before: T | undefined) => void;
   /** Under what an object is found; its namespace and name when absent. */
   readonly keyOf?: (object: T) => string;
@@ -91,7 +91,7 @@ export class Reflector<T extends KubeObject> {
     this.#set(uid, object);
   }
 
-  #set(uid: string, object: T): void {
+  #set(uid: string, object: T): T {
     const { part = (whole: T) => whole } = this.#options;
     const known = this.#objects.get(uid);
     if (known !== undefined) this.#unset(uid, known);
@@ -101,6 +101,7 @@ export class Reflector<T extends KubeObject> {
     const same = this.#index.get(key);
     if (same === undefined) this.#index.set(key, new Map([[uid, kept]]));
     else same.set(uid, kept);
+    return kept;
   }
 
   #unset(uid: string, known: T): void {
@@ -164,8 +165,8 @@ export class Reflector<T extends KubeObject> {
       const known = this.#objects.get(uid);
       if (known !== undefined && !isNewer(object, known)) continue;
       missed += 1;
-      this.#set(uid, object);
-      this.#options.onChange(object, known === undefined ? "added" : "modified", known);
+      const kept = this.#set(uid, object);
+      this.#options.onChange(kept, known === undefined ? "added" : "modified", known);
     }
     for (const [uid, object] of this.#objects) {
       // What was made while the list was read is not in it: its version is later.
@@ -219,8 +220,8 @@ export class Reflector<T extends KubeObject> {
     }
     // Only forward: what comes late must not undo what is known.
     if (known !== undefined && !isNewer(object, known)) return;
-    this.#set(uid, object);
-    this.#options.onChange(object, known === undefined ? "added" : "modified", known);
+    const kept = this.#set(uid, object);
+    this.#options.onChange(kept, known === undefined ? "added" : "modified", known);
   }
 
   #remove(uid: string, known: T): void {

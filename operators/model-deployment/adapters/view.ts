@@ -70,7 +70,16 @@ export interface ViewOptions {
   readonly onError: (error: ApiError) => void;
 }
 
+/** What a spec says, and which rules it breaks. */
+interface Read {
+  readonly generation: number | undefined;
+  readonly spec: ModelDeploymentSpec;
+  readonly problems: readonly string[];
+}
+
 export class View {
+  /** By uid: a spec is read once, not with each look at it. */
+  readonly #specs = new Map<string, Read>();
   readonly #objects: Reflector<CustomObject>;
   readonly #deployments: Reflector<Deployment>;
   readonly #pods: Reflector<Pod>;
@@ -89,7 +98,10 @@ export class View {
     this.#objects = new Reflector<CustomObject>({
       ...common,
       resource: MODEL_DEPLOYMENTS,
-      onChange: ({ metadata }) => onChange(keyOf(metadata), true),
+      onChange: (object, change, before) => {
+        if (change === "deleted") this.#specs.delete(object.metadata.uid ?? "");
+        onChange(keyOf(object.metadata), isAsked(object, before));
+      },
     });
     this.#deployments = new Reflector<Deployment>({
       ...whole,
@@ -143,17 +155,10 @@ export class View {
     const [object] = this.#objects.of(key);
     if (object === undefined || object.metadata.deletionTimestamp !== undefined) return undefined;
     const { namespace = "" } = object.metadata;
-    const parsed = modelDeploymentSpec.safeParse(object.spec);
-    if (!parsed.success) {
-      const issue = parsed.error.issues[0];
-      throw new ApiError("Invalid", 0, `spec.${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`);
-    }
-    const spec = parsed.data;
+    const { spec, problems: broken } = this.#read(object);
     const status = modelDeploymentStatus.safeParse(object.status ?? {});
     if (!status.success) throw new ApiError("Invalid", 0, `status: ${status.error.issues[0]?.message ?? ""}`);
-    const problems = ruleProblems("ModelDeployment", spec).map(
-      ({ field, message }) => `${field}: ${message}`,
-    );
+    const problems = [...broken];
     const templates = this.#templatesOf(namespace, spec, problems);
     const instruments = this.#instrumentsOf(namespace, spec, problems);
     return {
@@ -166,6 +171,22 @@ export class View {
       templates,
       revisions: this.#revisionsOf(key),
     };
+  }
+
+  #read({ metadata: { uid = "", generation }, spec }: CustomObject): Read {
+    const known = this.#specs.get(uid);
+    if (known !== undefined && known.generation === generation) return known;
+    const parsed = modelDeploymentSpec.safeParse(spec);
+    if (!parsed.success) {
+      const issue = parsed.error.issues[0];
+      throw new ApiError("Invalid", 0, `spec.${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`);
+    }
+    const problems = ruleProblems("ModelDeployment", parsed.data).map(
+      ({ field, message }) => `${field}: ${message}`,
+    );
+    const read = { generation, spec: parsed.data, problems };
+    this.#specs.set(uid, read);
+    return read;
   }
 
   #revisionsOf(key: string): readonly Identified[] {
@@ -243,6 +264,16 @@ function keyOf({ namespace, name }: KubeObject["metadata"]): string {
   return `${namespace}/${name}`;
 }
 
+/** Whether a person or a pipeline wants something of an object that has changed: what this operator writes is no such thing. */
+function isAsked({ metadata }: CustomObject, before: CustomObject | undefined): boolean {
+  const asks = ({ generation, annotations, deletionTimestamp }: ObjectMeta) => ({
+    generation,
+    command: annotations?.[COMMAND_ANNOTATION],
+    deletionTimestamp,
+  });
+  return before === undefined || !isDeepStrictEqual(asks(metadata), asks(before.metadata));
+}
+
 /** Of the ModelDeployment that a Deployment or a pod belongs to. */
 function ownerKey({ metadata }: KubeObject): string {
   return `${metadata.namespace}/${metadata.labels?.[LABELS.deployment]}`;
@@ -271,8 +302,7 @@ function isReady({ status }: Pod): boolean {
 }
 
 function isSame(pod: Pod, before: Pod): boolean {
-  const looks = (one: Pod) => {
-    const { metadata, status } = partOf(one);
+  const looks = ({ metadata, status }: Pod) => {
     const { labels, annotations, deletionTimestamp } = metadata;
     return { labels, annotations, deletionTimestamp, status };
   };

@@ -10,12 +10,16 @@ const PROGRESS: ReadonlySet<string> = new Set<keyof ModelDeploymentStatus>([
   "replicas",
 ]);
 
-/** What is new in a status: nothing, progress only, or something that others or a later look go by. */
+/**
+ * What is new in a status: nothing, progress only, or something that others or a later look go by. The one before is as it
+ * was read.
+ */
 export function changeOf(
   before: ModelDeploymentStatus,
   after: ModelDeploymentStatus,
 ): "nothing" | "progress" | "decisive" {
-  const [a, b] = [plain(before), plain(after)];
+  const a: Readonly<Record<string, unknown>> = before;
+  const b = plain(after);
   const changed = [...new Set([...Object.keys(a), ...Object.keys(b)])].filter(
     (name) => !isDeepStrictEqual(a[name], b[name]),
   );
@@ -23,7 +27,7 @@ export function changeOf(
   return changed.every((name) => PROGRESS.has(name)) ? "progress" : "decisive";
 }
 
-/** As it comes back from the API server. */
+/** As it will come back from the API server. */
 function plain(status: ModelDeploymentStatus): Readonly<Record<string, unknown>> {
   return JSON.parse(JSON.stringify(status)) as Readonly<Record<string, unknown>>;
 }

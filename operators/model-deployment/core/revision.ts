@@ -9,11 +9,18 @@ export function configurationOf({ model, template, stream }: ModelDeploymentSpec
   return { model: { name, uri, digest, format, featureView }, template, topics: stream?.topics };
 }
 
-/** Hash of a revision's configuration: what its replicas have to report. */
+/** Several are asked for with each look at a spec. */
+const hashes = new WeakMap<ModelDeploymentSpec, string>();
+
+/** Hash of a revision's configuration: what its replicas have to report. A spec that was read is never changed. */
 export function configurationHash(spec: ModelDeploymentSpec): string {
-  return createHash("sha256")
+  const known = hashes.get(spec);
+  if (known !== undefined) return known;
+  const hash = createHash("sha256")
     .update(canonical(configurationOf(spec)))
     .digest("hex");
+  hashes.set(spec, hash);
+  return hash;
 }
 
 /** Name of the revision that a spec describes. */
