@@ -21,14 +21,8 @@ import { imageOf, type Values, valuesSchema } from "./values.ts";
 import { inWave } from "./waves.ts";
 import { addWriteBack } from "./write-back.ts";
 
-/**
- * A small room for what has just been made, and one of the C library's for all threads: a third less memory for the same work
- * (docs/performance.md). The warning that is silenced is kafkajs' doing.
- */
-export const OPERATOR_MEMORY = {
-  NODE_OPTIONS: "--max-semi-space-size=2 --disable-warning=TimeoutNegativeWarning",
-  MALLOC_ARENA_MAX: "1",
-} as const;
+/** One room of the C library's for all threads: less memory for the same work (docs/performance.md). */
+export const OPERATOR_MEMORY = { MALLOC_ARENA_MAX: "1" } as const;
 
 const clusters = join(import.meta.dirname, "..", "clusters");
 

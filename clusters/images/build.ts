@@ -118,6 +118,8 @@ async function buildService(
     await dockerBuild("service.Dockerfile", reference, folder, [
       "--build-arg",
       `BASE_IMAGE=${standing.reference}`,
+      "--target",
+      image.stage ?? "service",
     ]);
     return {
       reference,

@@ -7,6 +7,8 @@ export interface ServiceImage {
   readonly base: string;
   /** Packages that stay as they are, beside the bundle: native ones, and one of which we replace parts. */
   readonly packages: readonly string[];
+  /** The stage of service.Dockerfile that it is; `service` when absent. */
+  readonly stage?: string;
   /** Files of the repository that it reads, by the same path. */
   readonly files?: readonly string[];
 }
@@ -45,6 +47,7 @@ export const SERVICE_IMAGES: readonly ServiceImage[] = [
     entry: "operators/model-deployment/main.ts",
     base: "base-node",
     packages: KAFKA_PACKAGES,
+    stage: "operator",
   },
   {
     name: "git-write-back",

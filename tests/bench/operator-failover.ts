@@ -19,14 +19,14 @@ const LEASES: Resource = { group: "coordination.k8s.io", version: "v1", plural: 
 type Lease = KubeObject & { readonly spec?: { readonly holderIdentity?: string } };
 
 console.log(machine());
-await withShippedOperator((main) => withCluster(NAME, (cluster) => failOver(cluster, main)));
+await withShippedOperator((args) => withCluster(NAME, (cluster) => failOver(cluster, args)));
 
-async function failOver(cluster: TestCluster, main: string): Promise<void> {
+async function failOver(cluster: TestCluster, args: readonly string[]): Promise<void> {
   const bench = await new OperatorBench(cluster).open();
   await bench.stopOperator();
   const operators = new Map<string, Subject>();
   for (const name of ["a", "b"]) {
-    const operator = new Subject(process.execPath, [main], {
+    const operator = new Subject(process.execPath, args, {
       KUBECONFIG: join(cluster.folder, "pki", "admin.kubeconfig"),
       KAFKA_BROKERS: `127.0.0.1:${cluster.ports.kafka}`,
       PROMETHEUS_URL: `http://127.0.0.1:${cluster.ports.prometheus}`,

@@ -25,9 +25,9 @@ const CHURN_MINUTES = Number(process.env["CHURN_MINUTES"] ?? 0);
 const progress = (line: string) => void process.stderr.write(`${line}\n`);
 
 console.log(machine());
-await withShippedOperator((main) => withCluster(NAME, (cluster) => everybody(cluster, main)));
+await withShippedOperator((args) => withCluster(NAME, (cluster) => everybody(cluster, args)));
 
-async function everybody(cluster: TestCluster, main: string): Promise<void> {
+async function everybody(cluster: TestCluster, args: readonly string[]): Promise<void> {
   const end = await runInNameOnly(cluster, progress);
   const config = new KubeConfig();
   config.loadFromFile(join(cluster.folder, "pki", "admin.kubeconfig"));
@@ -35,7 +35,7 @@ async function everybody(cluster: TestCluster, main: string): Promise<void> {
   try {
     for (const size of SIZES) {
       for (const name of CONTESTANTS) {
-        const make = { baton: baton(main), "argo-rollouts": argoRollouts }[name];
+        const make = { baton: baton(args), "argo-rollouts": argoRollouts }[name];
         if (make === undefined) throw new Error(`CONTESTANTS: ${name} is neither baton nor argo-rollouts`);
         await manyAtOnce(cluster, api, make, size);
       }

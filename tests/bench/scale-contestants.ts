@@ -51,9 +51,9 @@ const isHealthy = (object: WithStatus) =>
   object.status?.phase === "Healthy" && observed(object) === object.metadata.generation;
 const kubeconfigOf = ({ folder }: TestCluster) => join(folder, "pki", "admin.kubeconfig");
 
-/** The operator as its image has it: `main` is its bundled file. */
+/** The operator as its image has it, by what Node is run with. */
 export const baton =
-  (main: string): MakeContestant =>
+  (args: readonly string[]): MakeContestant =>
   async (cluster, api, bench) => {
     const port = await freePort();
     const spec = (version: string) =>
@@ -67,7 +67,7 @@ export const baton =
     return {
       name: "Baton",
       resource: MODEL_DEPLOYMENTS,
-      process: new Subject(process.execPath, [main], {
+      process: new Subject(process.execPath, args, {
         KUBECONFIG: kubeconfigOf(cluster),
         KAFKA_BROKERS: `127.0.0.1:${cluster.ports.kafka}`,
         PROMETHEUS_URL: `http://127.0.0.1:${cluster.ports.prometheus}`,

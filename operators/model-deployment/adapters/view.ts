@@ -98,6 +98,7 @@ export class View {
     this.#objects = new Reflector<CustomObject>({
       ...common,
       resource: MODEL_DEPLOYMENTS,
+      part: withoutManagers,
       onChange: (object, change, before) => {
         if (change === "deleted") this.#specs.delete(object.metadata.uid ?? "");
         onChange(keyOf(object.metadata), isAsked(object, before));
@@ -106,6 +107,7 @@ export class View {
     this.#deployments = new Reflector<Deployment>({
       ...whole,
       resource: DEPLOYMENTS,
+      part: withoutManagers,
       onChange: (object) => onChange(ownerKey(object), false),
     });
     this.#pods = new Reflector<Pod>({
@@ -279,11 +281,18 @@ function ownerKey({ metadata }: KubeObject): string {
   return `${metadata.namespace}/${metadata.labels?.[LABELS.deployment]}`;
 }
 
+/** Without who has written which field: half of an object, and nobody here looks at it. */
+function withoutManagers<T extends KubeObject>(object: T): T {
+  const { managedFields: _, ...metadata } = object.metadata as ObjectMeta & {
+    readonly managedFields?: unknown;
+  };
+  return { ...object, metadata };
+}
+
 /** Without what nobody here looks at, which is most of it. */
 function partOf({ metadata, status }: Pod): Pod {
-  const { managedFields: _, ...kept } = metadata as ObjectMeta & { readonly managedFields?: unknown };
   return {
-    metadata: kept,
+    metadata: withoutManagers({ metadata }).metadata,
     status: {
       conditions: (status?.conditions ?? []).filter(({ type }) => type === "Ready"),
       containerStatuses: (status?.containerStatuses ?? []).map(({ restartCount, state }) => ({
