@@ -67,6 +67,8 @@ export class PartitionWorker {
   /** The position of the latest transaction, where that went without one, and since when. */
   #owed: { readonly next: bigint; readonly mark: Mark; readonly since: number } | undefined;
   #stopping = false;
+  /** The request whose release was waited for last, and until when. */
+  #awaited = { epoch: 0, until: 0 };
   #last: Promise<unknown> = Promise.resolve();
 
   /** Takes a partition over: fences whoever had it, reads where it got to, reads the ledger, in this order. */
@@ -127,6 +129,7 @@ export class PartitionWorker {
       if (outcomes[0] !== undefined && outcomes[0].input.offset < this.#position) {
         throw new Error(`offset ${outcomes[0].input.offset} again, below ${this.#position}`);
       }
+      await this.#awaitRelease();
       const duty = (await this.#dischargeTakes(true)) ?? this.#toRelease(next);
       if (duty !== undefined) await this.#shared.hook?.(STEPS_OF[duty.kind].before, this.place);
       await this.#commitBatch(outcomes, next, duty);
@@ -242,6 +245,27 @@ export class PartitionWorker {
   /** Whether there is nothing to make live before a duty to take is done, and nothing to make whole. */
   #goesWithBatch(duty: Duty | undefined): boolean {
     return duty?.kind === "take" && duty.keep && duty.fill >= this.#position && this.#done.size === 0;
+  }
+
+  /**
+   * Lets a batch wait for the release that this revision is to take over by: what would be on its way when that comes would
+   * keep the instrument waiting for the whole of a transaction. Once a request, and not for long: others of its instruments
+   * may be live.
+   */
+  async #awaitRelease(): Promise<void> {
+    const { follower, revision, releaseSoonMs } = this.#shared;
+    const awaited = () => {
+      // The second undoes the first, and comes after it.
+      const [move] = this.#state().moves;
+      return move?.to === revision && move.cut === undefined ? move.epoch : undefined;
+    };
+    const epoch = awaited();
+    if (epoch === undefined) return;
+    if (this.#awaited.epoch !== epoch) this.#awaited = { epoch, until: performance.now() + releaseSoonMs };
+    const left = this.#awaited.until - performance.now();
+    if (left <= 0) return;
+    const soon = AbortSignal.any([this.#gone.signal, AbortSignal.timeout(Math.ceil(left))]);
+    await follower.until(() => awaited() !== epoch, soon).catch(() => {});
   }
 
   /** Makes live what was decided from the cut on, and takes over. */

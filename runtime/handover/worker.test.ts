@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { MemoryBroker } from "#runtime/bus/memory/broker.ts";
 import { MemoryBus } from "#runtime/bus/memory/index.ts";
@@ -93,6 +94,39 @@ describe("a hand-over", () => {
     expect(atTaken[0]).toBeGreaterThan(0);
     await waitFor("decisions", () => live().length >= 110);
     expect(new Set(live().map(({ partition, offset }) => `${partition}/${offset}`)).size).toBe(live().length);
+  });
+
+  it("lets the next owner's batch wait for a release that was asked for, and not for ever", async () => {
+    let letGo = () => {};
+    const mayGo = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    let releasing = 0;
+    let decided = 0;
+    const shadows = () =>
+      outcomes(topics.shadow(DEPLOYMENT)).filter(({ revision }) => revision === "b").length;
+    await start("a", {
+      hook: (step: string) => (step === "releasing" && ++releasing > 0 ? mayGo : undefined),
+    });
+    await start("b", {
+      releaseSoonMs: 2_000,
+      hook: (step: string) => void (step === "decided" && decided++),
+    });
+    await send(20);
+    await waitFor("decisions", () => live().length === 20 && shadows() === 20);
+    const before = decided;
+    const moving = (await conductor()).move(["*"], "b", await placesOf(bus, TOPIC));
+    await waitFor("it to be asked for", () => releasing === 2);
+    await send(2);
+    await waitFor("b's batches", () => decided === before + 2);
+    await sleep(200);
+    expect(shadows()).toBe(20);
+    // Longer than it waits: its decisions go on, in shadow.
+    await waitFor("it to go on", () => shadows() === 22, 10_000);
+    letGo();
+    await moving;
+    await waitFor("decisions", () => live().length === 22);
+    expect(new Set(live().map(({ partition, offset }) => `${partition}/${offset}`)).size).toBe(22);
   });
 
   it("moves everything, and back again", async () => {

@@ -45,6 +45,8 @@ export interface WorkerOptions {
   readonly fillRecords?: number;
   /** The group's position is committed once in so long; 0 for with every batch. Default 250. */
   readonly positionMs?: number;
+  /** A batch of the next owner waits so long for a release that was asked for. Default 50. */
+  readonly releaseSoonMs?: number;
   readonly haltCache: HaltCache;
   /** Decides on every record of a batch, in the order of the records: as many answers as records. */
   readonly decide: (batch: Batch) => Promise<readonly Decided[]>;
@@ -75,6 +77,7 @@ const STOP_MS = 5_000;
 export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
 const DEFAULT_FILL_RECORDS = 5_000;
 const DEFAULT_POSITION_MS = 250;
+const DEFAULT_RELEASE_SOON_MS = 50;
 /** What the last positions may take at the end; without them there is only more to go over again. */
 const SETTLE_MS = 1_000;
 
@@ -120,6 +123,7 @@ export class DecisionWorker {
       ringBytes: this.#options.ringBytes ?? DEFAULT_RING_BYTES,
       fillRecords: this.#options.fillRecords ?? DEFAULT_FILL_RECORDS,
       positionMs: this.#options.positionMs ?? DEFAULT_POSITION_MS,
+      releaseSoonMs: this.#options.releaseSoonMs ?? DEFAULT_RELEASE_SOON_MS,
       metrics: handoverMetrics(this.#options.registry),
       ...(unsafe === undefined ? {} : { unsafe }),
       ...(hook === undefined ? {} : { hook }),
