@@ -49,5 +49,6 @@ it("killed at any of its writes, it all ends as if nothing had happened", {
   });
   console.log(`${met} of ${chosen.length} were killed there; the others had fewer writes`);
   expect(failures).toEqual([]);
-  expect(met).toBeGreaterThan(chosen.length * 0.9);
+  // Beside others a release has a write or two less now and then; of a few points a few may lie there.
+  expect(met).toBeGreaterThan(chosen.length * (chosen === points ? 0.9 : 0.75));
 });
