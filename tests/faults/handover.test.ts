@@ -242,8 +242,9 @@ describe("hand-overs", () => {
         case "stop the owner at a step":
         case "stop the next owner at a step": {
           const owner = kind === "stop the owner at a step";
-          const step = inTurn(owner ? turns.owner : turns.nextOwner);
-          const first = (taken.get(owner ? turns.owner : turns.nextOwner) ?? 0) <= turns.owner.length;
+          const steps = owner ? turns.owner : turns.nextOwner;
+          const step = inTurn(steps);
+          const first = (taken.get(steps) ?? 0) <= steps.length;
           await pods.remove(pick(pods.of(owner ? from : to)));
           pods.add(owner ? from : to, {
             FAULT: `${step}:${first ? 1 : 1 + below(2)}:SIGKILL`,

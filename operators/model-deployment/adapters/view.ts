@@ -101,7 +101,7 @@ export class View {
       part: withoutManagers,
       onChange: (object, change, before) => {
         if (change === "deleted") this.#specs.delete(object.metadata.uid ?? "");
-        onChange(keyOf(object.metadata), isAsked(object, before));
+        onChange(keyOf(object.metadata), change === "deleted" || isAsked(object, before));
       },
     });
     this.#deployments = new Reflector<Deployment>({

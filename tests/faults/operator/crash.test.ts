@@ -38,9 +38,13 @@ it("killed at any of its writes, it all ends as if nothing had happened", {
     const { scenario, write, when, what, without } = point;
     const name = `${scenario.name}, ${when} write ${write} (${what})`;
     try {
-      const { end, died } = await play(cluster, scenario, new Crash({ write, when }));
-      expectSame(end, without.end);
-      if (died) met += 1;
+      // Beside others a release has a write or two less now and then: then it is killed at an earlier one.
+      for (let at = write, died = false; !died && at > 0; at -= 2) {
+        const played = await play(cluster, scenario, new Crash({ write: at, when }));
+        expectSame(played.end, without.end);
+        died = played.died;
+        if (died) met += 1;
+      }
     } catch (error) {
       failures.push(`${name}: ${(error as Error).message}`);
       console.log(failures.at(-1));
@@ -49,6 +53,5 @@ it("killed at any of its writes, it all ends as if nothing had happened", {
   });
   console.log(`${met} of ${chosen.length} were killed there; the others had fewer writes`);
   expect(failures).toEqual([]);
-  // Beside others a release has a write or two less now and then; of a few points a few may lie there.
-  expect(met).toBeGreaterThan(chosen.length * (chosen === points ? 0.9 : 0.75));
+  expect(met).toBeGreaterThan(chosen.length * 0.9);
 });
