@@ -1,12 +1,20 @@
+import net, { type NetConnectOpts } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import kafkajs from "kafkajs";
-import { afterEach, describe, expect, it } from "vitest";
+import { Registry } from "prom-client";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { Link } from "#runtime/bus/kafka/link.ts";
+import { KafkaProducer } from "#runtime/bus/kafka/producer.ts";
+import { BusMetrics } from "#runtime/bus/metrics.ts";
 import { consoleConsumer, startBrokers, type TestBrokers } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 // Brokers die while records are sent. What counts is what Kafka's own console consumer finds afterwards: every
 // record that was acknowledged, and none twice.
+
+/** What takes its time: with FAULTS=short or FAULTS=full, and in CI. */
+const LONG = process.env["FAULTS"] !== undefined || process.env["CI"] === "true";
 
 const TOPIC = "survivors";
 const PARTITIONS = 6;
@@ -108,10 +116,87 @@ describe("one broker", () => {
   });
 });
 
-// Two minutes: with FAULTS=short or FAULTS=full, and in CI.
-const THREE = process.env["FAULTS"] !== undefined || process.env["CI"] === "true";
+/** Cuts all connections of this process again and again; for a moment after that there are no new ones. */
+async function cutConnections(times: number): Promise<void> {
+  const open = new Set<net.Socket>();
+  let down = false;
+  const connect = net.connect.bind(net) as (to: NetConnectOpts, onConnect?: () => void) => net.Socket;
+  const cuttable = (to: NetConnectOpts, onConnect?: () => void) => {
+    const socket = connect(down ? { ...to, port: 1 } : to, onConnect);
+    open.add(socket);
+    return socket.once("close", () => open.delete(socket));
+  };
+  const spy = vi.spyOn(net, "connect").mockImplementation(cuttable as typeof net.connect);
+  try {
+    for (let i = 0; i < times; i++) {
+      await sleep(100 + Math.random() * 400);
+      down = true;
+      for (const socket of open) socket.destroy(new Error("cut"));
+      await sleep(Math.random() * 200);
+      down = false;
+    }
+  } finally {
+    spy.mockRestore();
+  }
+}
 
-describe.runIf(THREE)("three brokers, killed in turn", () => {
+describe("connections to a broker", () => {
+  it.runIf(LONG)("that are cut 100 times: nothing lost, nothing doubled, no send fails", async () => {
+    brokers = await startBrokers(1);
+    const bus = await createTopic(1);
+    const producer = await bus.producer();
+    const source = produce(
+      (value, key) => producer.send({ topic: TOPIC, key, value: Buffer.from(value) }),
+      2_000,
+    );
+    await cutConnections(100);
+    await source.stop();
+    expect(source.errors).toEqual([]);
+    expect(source.acknowledged.size).toBe(source.count());
+    expect(await verdict(TOPIC, source.acknowledged)).toEqual({ lost: 0, doubled: 0 });
+    await bus.close();
+  });
+
+  it("one that failed after the broker wrote: what comes next is written, not taken for a repetition", async () => {
+    brokers = await startBrokers(1);
+    const bus = await createTopic(1);
+    const link = new Link({ brokers: brokers.addresses, clientId: "test" });
+    const { kafka } = link;
+    const clients: kafkajs.Producer[] = [];
+    const make = kafka.producer.bind(kafka);
+    vi.spyOn(kafka, "producer").mockImplementation((options) => {
+      const client = make(options);
+      const send = client.send.bind(client);
+      if (clients.push(client) === 1) {
+        vi.spyOn(client, "send").mockImplementation(async (record) => {
+          const slow = record.messages.some(({ value }) => String(value) === "slow");
+          if (slow) await sleep(500);
+          await send(record);
+          if (!slow) throw new TypeError("a slip of the library");
+          return [{ topicName: TOPIC, partition: 1, errorCode: 0, baseOffset: "0" }];
+        });
+      }
+      return client;
+    });
+    const producer = await KafkaProducer.open(link, () => PARTITIONS, new BusMetrics(new Registry()), {});
+    const write = (value: string, partition = 0) =>
+      producer.send({ topic: TOPIC, partition, value: Buffer.from(value) });
+    // Another partition's, which is on its way while the client is replaced.
+    const slow = write("slow", 1);
+    await expect(write("a")).rejects.toMatchObject({ code: "DELIVERY_FAILED" });
+    await expect(write("b")).resolves.toMatchObject({ offset: 1n });
+    await expect(write("c")).resolves.toMatchObject({ offset: 2n });
+    await slow;
+    expect(clients).toHaveLength(2);
+    const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), TOPIC);
+    expect(values.toSorted()).toEqual(["a", "b", "c", "slow"]);
+    await producer.close();
+    await bus.close();
+  });
+});
+
+// Two minutes.
+describe.runIf(LONG)("three brokers, killed in turn", () => {
   const RAW_TOPIC = "raw";
   const KILLS = 3;
 

@@ -9,7 +9,8 @@ import { addSecondProtocol, type Parts } from "./second-protocol.ts";
 // 2.2.4) enters at most one of them a message and takes their list to be in the order of their first offsets, while
 // brokers give it in the order of their ends: with two of them open at once, what was aborted is handed out as
 // committed. Its manager of transactions is given a cluster that remembers coordinators and speaks Kafka 4's transaction
-// protocol, records are written and read in a quicker way, and what it repeats for ever can be ended. None of that is to be reached from outside, so a copy of the library is loaded that has ours instead.
+// protocol, records are written and read in a quicker way, what it repeats for ever can be ended, and its brokers can be
+// asked by several at once. None of that is to be reached from outside, so a copy of the library is loaded that has ours instead.
 
 interface Message {
   readonly offset: string;
@@ -89,6 +90,60 @@ function endingWithNextEpoch(create: CreateManager): CreateManager {
   };
 }
 
+export interface Broker {
+  connect(): Promise<void>;
+  isConnected(): boolean;
+}
+export type Brokers = new (...options: unknown[]) => Broker;
+export interface Pool {
+  brokers: Record<number, Broker>;
+  seedBroker: Broker | undefined;
+  connect(): Promise<void>;
+  removeBroker(address: object): void;
+  findConnectedBroker(): Promise<Broker>;
+}
+export type Pools = new (...options: unknown[]) => Pool;
+
+/**
+ * Brokers that are connected when they can be asked. The library's say so as soon as there is a connection, before they
+ * know which requests the broker understands; what somebody else asks of them meanwhile fails, and is not tried again.
+ */
+export function readyBroker(Base: Brokers): Brokers {
+  return class extends Base {
+    #ready = false;
+
+    override async connect(): Promise<void> {
+      await super.connect();
+      this.#ready = true;
+    }
+
+    override isConnected(): boolean {
+      return this.#ready && super.isConnected();
+    }
+  };
+}
+
+/**
+ * Pools of brokers that several may ask while connections are lost. The library's has nobody to ask once its last broker
+ * is removed, and hands out one that somebody else has just put in place and not connected yet.
+ */
+export function steadyPool(Base: Pools): Pools {
+  return class extends Base {
+    override removeBroker(address: object): void {
+      const seed = this.seedBroker;
+      super.removeBroker(address);
+      this.seedBroker ??= seed;
+    }
+
+    override async findConnectedBroker(): Promise<Broker> {
+      for (;;) {
+        const broker = await super.findConnectedBroker();
+        if (broker.isConnected()) return broker;
+      }
+    }
+  };
+}
+
 function load(): typeof KafkaJs {
   const require = createRequire(import.meta.url);
   const filter = require.resolve("kafkajs/src/consumer/filterAbortedMessages.js");
@@ -106,6 +161,8 @@ function load(): typeof KafkaJs {
     entry.exports = change(exported);
   };
   replace<Retriers>("kafkajs/src/retry/index.js", endingRetriers);
+  replace<Brokers>("kafkajs/src/broker/index.js", readyBroker);
+  replace<Pools>("kafkajs/src/cluster/brokerPool.js", steadyPool);
   replace("kafkajs/src/protocol/recordBatch/record/v0/index.js", () => encodeRecord);
   replace("kafkajs/src/protocol/recordBatch/record/v0/decoder.js", () => decodeRecord);
   replace("kafkajs/src/consumer/filterAbortedMessages.js", () => withoutAborted);

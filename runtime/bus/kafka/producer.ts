@@ -93,10 +93,29 @@ export function checkSize(record: OutRecord): void {
   }
 }
 
-/** Idempotent producer, acks=all, through the batcher. */
+async function connect(link: Link): Promise<KafkaJsProducer> {
+  const client = link.kafka.producer({
+    idempotent: true,
+    allowAutoTopicCreation: false,
+    createPartitioner: chosenPartition,
+  });
+  await client.connect();
+  return client;
+}
+
+/**
+ * Idempotent producer, acks=all, through the batcher.
+ *
+ * Where a request fails, the broker may have written it all the same, and knows its sequence numbers; the client gives
+ * them to what comes next. The broker then refuses that, or, if it has as many records, takes it for a repetition and
+ * acknowledges what it has not written. So a client that has failed once is not used again: the next has another producer
+ * id, and sequences of its own.
+ */
 export class KafkaProducer implements Producer {
   readonly #link: Link;
-  readonly #client: KafkaJsProducer;
+  #client: Promise<KafkaJsProducer>;
+  /** Requests in flight. */
+  readonly #sends = new Set<Promise<unknown>>();
   readonly #batcher: PartitionBatcher;
   readonly #partitions: Partitions;
   readonly #metrics: BusMetrics;
@@ -108,13 +127,7 @@ export class KafkaProducer implements Producer {
     metrics: BusMetrics,
     options: ProducerOptions,
   ): Promise<KafkaProducer> {
-    const client = link.kafka.producer({
-      idempotent: true,
-      allowAutoTopicCreation: false,
-      createPartitioner: chosenPartition,
-    });
-    await client.connect();
-    return new KafkaProducer(link, client, count, metrics, options);
+    return new KafkaProducer(link, await connect(link), count, metrics, options);
   }
 
   private constructor(
@@ -125,7 +138,7 @@ export class KafkaProducer implements Producer {
     options: ProducerOptions,
   ) {
     this.#link = link;
-    this.#client = client;
+    this.#client = Promise.resolve(client);
     this.#metrics = metrics;
     this.#partitions = new Partitions(count);
     const wanted = options.compression ?? "none";
@@ -139,14 +152,18 @@ export class KafkaProducer implements Producer {
         const messages = toMessages([{ partition, records }]);
         const bytes = valueBytes(records);
         const compression = compressionFor(wanted, bytes);
+        const client = this.#client;
         try {
-          const [result] = await this.#client.send({ topic, acks: -1, compression, messages });
+          const send = client.then((open) => open.send({ topic, acks: -1, compression, messages }));
+          this.#sends.add(send);
+          const [result] = await send.finally(() => this.#sends.delete(send));
           metrics.sent.inc({ topic }, records.length);
           metrics.sentBytes.inc({ topic }, bytes);
           if (result?.baseOffset === undefined)
             throw new Error(`no acknowledgement from ${topic}/${partition}`);
           return BigInt(result.baseOffset);
         } catch (error) {
+          this.#replace(client);
           throw this.#counted(busError(error, "DELIVERY_FAILED"));
         } finally {
           end();
@@ -154,6 +171,21 @@ export class KafkaProducer implements Producer {
       },
     });
     metrics.countBuffered(() => this.#batcher.buffered);
+  }
+
+  /** Once for all whose requests failed; the old one ends when what others have on their way with it is done. */
+  #replace(old: Promise<KafkaJsProducer>): void {
+    if (this.#closed || this.#client !== old) return;
+    this.#client = connect(this.#link);
+    this.#client.catch(() => {
+      // Whoever sends next is told, and it is tried again.
+    });
+    void Promise.allSettled(this.#sends)
+      .then(() => old)
+      .then((client) => client.disconnect())
+      .catch(() => {
+        // It goes with the link.
+      });
   }
 
   // Not async, and no promise but the batcher's: this is called once for every record.
@@ -181,7 +213,7 @@ export class KafkaProducer implements Producer {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const flushed = this.#batcher.flush().then(() => this.#client.disconnect());
+    const flushed = this.#batcher.flush().then(async () => (await this.#client).disconnect());
     await this.#link.end(flushed, () => this.#batcher.buffered);
   }
 
