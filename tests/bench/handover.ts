@@ -1,15 +1,14 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
-import { topics } from "#runtime/contracts/topics.ts";
 import { Conductor } from "#runtime/handover/conductor.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
-import { parseOutcome } from "#runtime/handover/outcome.ts";
 import { groupOf } from "#runtime/handover/standing.ts";
 import { claim, placesOf } from "#tests/support/handover.ts";
 import { handoverProcess } from "#tests/support/nemesis.ts";
 import { startBrokers } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
+import { Market } from "./market.ts";
 import { machine, percentile, show as showSpread, spread, table } from "./table.ts";
 
 // How long an instrument is without decisions while it is handed over, and what the transactions' size does to latency:
@@ -65,52 +64,18 @@ async function run(perSecond: number, moves: number, maxWaitMs = 10, positionMs 
   const workers = ["a", "b"].map((revision) => handoverProcess("worker", { ...env, REVISION: revision }));
   for (const worker of workers) worker.start();
 
-  // When each instrument's decisions were seen, and whose they were.
-  const last = new Map<string, { revision: string; at: number }>();
-  const pauses: number[] = [];
-  const latencies: number[] = [];
-  await bus.consumer({
-    topics: [topics.signals(DEPLOYMENT)],
-    from: "latest",
-    minBytes: 1,
-    onFatal: (error) => {
-      throw error;
-    },
-    onBatch: async ({ records }) => {
-      const now = performance.timeOrigin + performance.now();
-      for (const { headers } of records) {
-        const outcome = parseOutcome(headers);
-        if (outcome === undefined) continue;
-        const sent = sentAt.get(`${outcome.partition}/${outcome.offset}`);
-        if (sent !== undefined) {
-          latencies.push(now - sent);
-          sentAt.delete(`${outcome.partition}/${outcome.offset}`);
-        }
-        const before = last.get(outcome.instrument);
-        // Idle time is no pause: it begins when there was a message to decide on.
-        if (before !== undefined && before.revision !== outcome.revision) {
-          pauses.push(now - Math.max(before.at, sent ?? before.at));
-        }
-        last.set(outcome.instrument, { revision: outcome.revision, at: now });
-      }
-    },
+  const market = new Market({
+    brokers: brokers.addresses,
+    topic: TOPIC,
+    partitions: PARTITIONS,
+    deployment: DEPLOYMENT,
+    instruments: Array.from({ length: 20 }, (_, i) => `INS${i}`),
+    value: MESSAGE,
+    perSecond,
   });
-  const sentAt = new Map<string, number>();
-  const producer = await bus.producer();
-  let running = true;
-  const feed = (async () => {
-    const started = performance.now();
-    for (let sent = 0; running; ) {
-      const due = ((performance.now() - started) / 1_000) * perSecond;
-      for (; sent < due; sent++) {
-        const at = performance.timeOrigin + performance.now();
-        const record = { topic: TOPIC, key: `INS${sent % 20}`, value: MESSAGE };
-        void producer.send(record).then(({ partition, offset }) => sentAt.set(`${partition}/${offset}`, at));
-      }
-      await sleep(5);
-    }
-  })();
-  await waitFor("decisions", () => last.size === 20, 60_000);
+  await market.start();
+  const { pauses, latencies } = market;
+  await waitFor("decisions", () => market.decided === 20, 60_000);
   await sleep(moves > 0 ? WARM_UP_MS : SHORT_WARM_UP_MS);
   const conductor = new Conductor({ bus, deployment: DEPLOYMENT });
   await conductor.start();
@@ -129,9 +94,7 @@ async function run(perSecond: number, moves: number, maxWaitMs = 10, positionMs 
   const passed = performance.now() - began;
   const after = await Promise.all(processes.map(cpuOf));
   const cpu = after.map((ms, i) => ((ms - (before[i] ?? 0)) / passed) * 100);
-  running = false;
-  await feed;
-  await producer.close();
+  await market.stop();
   await conductor.close();
   for (const worker of workers) await worker.end("SIGTERM");
   await Promise.race([bus.close(), sleep(3_000)]);

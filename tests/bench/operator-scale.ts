@@ -11,7 +11,7 @@ import { withShippedOperator } from "#tests/support/shipped-operator.ts";
 import { argoRollouts, baton, type MakeContestant } from "./scale-contestants.ts";
 import { machine, percentile, show, spread, table } from "./table.ts";
 
-// Many objects that change at once, against the real API server, scheduler and controllers; pods are KWOK's, which run in
+// Many objects that change at once, and one after another while the others are rolled out; against the real API server, scheduler and controllers; pods are KWOK's, which run in
 // name only. The operator is a process of its own, as its image has it: what it takes is what the kernel and its own metrics say.
 
 const NAME = "bench-scale";
@@ -19,6 +19,8 @@ const SIZES = (process.env["OBJECTS"] ?? "50,500").split(",").map(Number);
 const CONTESTANTS = (process.env["CONTESTANTS"] ?? "baton,argo-rollouts").split(",");
 const ROUNDS = Number(process.env["ROUNDS"] ?? 3);
 const IDLE_SECONDS = Number(process.env["IDLE_SECONDS"] ?? 60);
+/** Between two changes where they come one after another. */
+const SPREAD_MS = Number(process.env["SPREAD_MS"] ?? 400);
 /** For so long every object gets a new version five seconds after it has taken the last one. */
 const CHURN_MINUTES = Number(process.env["CHURN_MINUTES"] ?? 0);
 
@@ -134,53 +136,63 @@ async function manyAtOnce(
       const sorted = list.toSorted((a, b) => a - b);
       return `${percentile(sorted, 0.5).toFixed(0)} and ${percentile(sorted, 0.99).toFixed(0)}`;
     };
-    const runs = {
-      first: [] as number[],
-      seen: [] as number[],
-      wall: [] as number[],
-      cpu: [] as number[],
-      writes: [] as number[],
-    };
-    for (let round = 2; round < 2 + ROUNDS; round++) {
+    /** Every object takes a version. */
+    const round = async (
+      version: number,
+      changes: (work: (name: string) => Promise<void>) => Promise<void>,
+    ) => {
       // What is left of the round before comes to its end.
       await sleep(10_000);
       const before = await contestant.usage();
       const began = performance.now();
       const asked = new Map<string, number>();
-      await each(async (name) => {
-        await contestant.change(name, `${round}.0.0`);
+      await changes(async (name) => {
+        await contestant.change(name, `${version}.0.0`);
         asked.set(name, performance.now());
       });
-      await all(round);
-      runs.wall.push((performance.now() - began) / 1_000);
+      await all(version);
+      const wall = (performance.now() - began) / 1_000;
       await sleep(3_000);
       const after = await contestant.usage();
-      runs.cpu.push(((after.cpu - before.cpu) * 1_000) / size);
-      runs.writes.push((after.writes - before.writes) / size);
-      for (const name of names) {
-        const wrote = first.get(`${name}/${round}`) ?? Number.NaN;
-        runs.first.push(wrote - (asked.get(name) ?? 0));
-        runs.seen.push(wrote - (changed.get(`${name}/${round}`) ?? 0));
-      }
-      const [wall = 0] = runs.wall.slice(-1);
+      const since = (from: ReadonlyMap<string, number>, key: (name: string) => string) =>
+        names.map(
+          (name) => (first.get(`${name}/${version}`) ?? Number.NaN) - (from.get(key(name)) ?? Number.NaN),
+        );
+      const result = {
+        first: since(asked, (name) => name),
+        seen: since(changed, (name) => `${name}/${version}`),
+        wall,
+        cpu: ((after.cpu - before.cpu) * 1_000) / size,
+        writes: (after.writes - before.writes) / size,
+      };
       progress(
-        `${size} objects, round ${round - 1} of ${ROUNDS}: ${wall.toFixed(1)} s, first writes ${both(runs.seen.slice(-size))} ms`,
+        `${size} objects, round ${version - 1}: ${wall.toFixed(1)} s, first writes ${both(result.seen)} ms`,
       );
-    }
+      return result;
+    };
+    const runs: Awaited<ReturnType<typeof round>>[] = [];
+    for (let i = 0; i < ROUNDS; i++) runs.push(await round(2 + i, each));
+    const spreadOut = await round(2 + ROUNDS, async (work) => {
+      await Promise.all(names.map((name, i) => sleep(i * SPREAD_MS).then(() => work(name))));
+    });
     await sleep(10_000);
     const quiet = await contestant.usage();
     await sleep(IDLE_SECONDS * 1_000);
     const { writes, rss } = await contestant.usage();
-    const churned = await churn(1 + ROUNDS);
+    const churned = await churn(2 + ROUNDS);
     table(
       `${contestant.name}: ${size} objects with 2 replicas change at once, ${ROUNDS} times; steps 50 %, a pause of one second, 100 %`,
       ["figure", "value"],
       [
-        ["change answered → first write, p50 and p99, ms", both(runs.first)],
-        ["change seen on a watch → first write seen on it, p50 and p99, ms", both(runs.seen)],
-        ["until all are promoted, s", show(spread(runs.wall), 1)],
-        ["CPU an object, ms", show(spread(runs.cpu))],
-        ["API writes an object", show(spread(runs.writes), 1)],
+        ["change answered → first write, p50 and p99, ms", both(runs.flatMap(({ first }) => first))],
+        [
+          "change seen on a watch → first write seen on it, p50 and p99, ms",
+          both(runs.flatMap(({ seen }) => seen)),
+        ],
+        [`the same where changes come ${SPREAD_MS} ms apart`, both(spreadOut.seen)],
+        ["until all are promoted, s", show(spread(runs.map(({ wall }) => wall)), 1)],
+        ["CPU an object, ms", show(spread(runs.map(({ cpu }) => cpu)))],
+        ["API writes an object", show(spread(runs.map(({ writes }) => writes)), 1)],
         ["resident memory, MB", (rss / 2 ** 20).toFixed(0)],
         [`API writes in ${IDLE_SECONDS} s of nothing to do`, String(writes - quiet.writes)],
         ...churned,
