@@ -8,6 +8,7 @@ import { Fire } from "#tests/support/fire.ts";
 import { shortCanary } from "#tests/support/model-deployments.ts";
 import type { Draft } from "#tests/support/operator-bench.ts";
 import { each } from "#tests/support/points.ts";
+import { waitFor } from "#tests/support/wait.ts";
 
 // People and other controllers that change things while a release is on its way.
 
@@ -117,6 +118,10 @@ describe("changes in mid-release", { timeout: 900_000 }, () => {
     // Two Deployments, each set back once for each time.
     expect(crash.writes.length - before).toBeLessThan(others * 2 + 40);
     await fire.stable("2.0.0");
+    await waitFor("its replicas to be its own again", async () => {
+      const { deployments } = await fire.end();
+      return deployments.filter((one) => !one.endsWith(" 0")).join() === "2.0.0 1";
+    });
     await fire.bench.verify();
     await fire.close();
   });
