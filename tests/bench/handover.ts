@@ -12,7 +12,7 @@ import { Market } from "./market.ts";
 import { machine, percentile, show as showSpread, spread, table } from "./table.ts";
 
 // How long an instrument is without decisions while it is handed over, and what the transactions' size does to latency:
-// two revisions in a process each, two partitions, 20 instruments, one broker, all on this machine. And what the library
+// two revisions in a process each, 20 instruments, one broker, all on this machine. And what the library
 // costs in throughput.
 
 const TOPIC = "md.crypto.main";
@@ -47,12 +47,26 @@ async function cpuOf(pid: number | undefined): Promise<number> {
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
-async function run(perSecond: number, moves: number, maxWaitMs = 10, positionMs = 250): Promise<Run> {
+interface Setting {
+  readonly perSecond: number;
+  readonly moves: number;
+  readonly partitions?: number;
+  readonly maxWaitMs?: number;
+  readonly positionMs?: number;
+}
+
+async function run({
+  perSecond,
+  moves,
+  partitions = PARTITIONS,
+  maxWaitMs = 10,
+  positionMs = 250,
+}: Setting): Promise<Run> {
   const brokers = await startBrokers(1, { jvm: "server" });
   const bus = new KafkaBus({ brokers: brokers.addresses, clientId: "bench" });
-  await (await bus.admin()).ensureTopics([{ name: TOPIC, partitions: PARTITIONS }]);
+  await (await bus.admin()).ensureTopics([{ name: TOPIC, partitions }]);
   // As the operator makes them: with as many partitions as the input, so that an instrument has the same one in both.
-  await claim(bus, DEPLOYMENT, "a", TOPIC, PARTITIONS);
+  await claim(bus, DEPLOYMENT, "a", TOPIC, partitions);
   const env = {
     KAFKA_BROKERS: brokers.addresses.join(),
     DEPLOYMENT,
@@ -67,7 +81,7 @@ async function run(perSecond: number, moves: number, maxWaitMs = 10, positionMs 
   const market = new Market({
     brokers: brokers.addresses,
     topic: TOPIC,
-    partitions: PARTITIONS,
+    partitions,
     deployment: DEPLOYMENT,
     instruments: Array.from({ length: 20 }, (_, i) => `INS${i}`),
     value: MESSAGE,
@@ -159,15 +173,20 @@ async function drain(kinds: readonly Kind[]): Promise<Map<Kind, number[]>> {
 
 console.log(machine());
 const rows: string[][] = [];
-// A position with each transaction, as it was before ADR 23, to hold the others against.
-for (const [rate, positionMs] of [
-  ...RATES.map((rate) => [rate, 250] as const),
-  [RATES.at(-1) ?? 0, 0] as const,
-]) {
-  const { pauses, latencies, cpu } = await run(rate, MOVES, 10, positionMs);
+const highest = RATES.at(-1) ?? 0;
+const settings = [
+  ...RATES.map((perSecond) => ({ perSecond, partitions: PARTITIONS, positionMs: 250 })),
+  // It is transactions that cost, and each partition has its own.
+  { perSecond: highest, partitions: 1, positionMs: 250 },
+  // A position with each transaction, as it was before ADR 23, to hold the others against.
+  { perSecond: highest, partitions: PARTITIONS, positionMs: 0 },
+];
+for (const { perSecond, partitions, positionMs } of settings) {
+  const { pauses, latencies, cpu } = await run({ perSecond, moves: MOVES, partitions, positionMs });
   const pause = [show(pauses, 0.5), show(pauses, 0.99), String(pauses.length)];
   rows.push([
-    rate.toLocaleString("en-US"),
+    perSecond.toLocaleString("en-US"),
+    String(partitions),
     positionMs === 0 ? "transaction" : `${positionMs} ms`,
     ...pause,
     show(latencies, 0.5),
@@ -178,6 +197,7 @@ for (const [rate, positionMs] of [
 }
 const figures = [
   "messages/s",
+  "partitions",
   "position each",
   "pause p50 ms",
   "pause p99 ms",
@@ -194,7 +214,7 @@ table(
 if (process.env["ONLY"] === "pauses") process.exit(0);
 const sizes: string[][] = [];
 for (const maxWaitMs of [5, 10, 20, 40]) {
-  const { latencies } = await run(10_000, 0, maxWaitMs);
+  const { latencies } = await run({ perSecond: 10_000, moves: 0, maxWaitMs });
   const each = Math.round((10_000 / PARTITIONS / 1_000) * maxWaitMs);
   sizes.push([
     String(maxWaitMs),
