@@ -157,9 +157,8 @@ describe("connections to a broker", () => {
     await bus.close();
   });
 
-  it("one that failed after the broker wrote: what comes next is written, not taken for a repetition", async () => {
-    brokers = await startBrokers(1);
-    const bus = await createTopic(1);
+  /** A producer whose first client fails once the broker has written; what is slow takes half a second, and does not. */
+  async function slippingProducer() {
     const link = new Link({ brokers: brokers.addresses, clientId: "test" });
     const { kafka } = link;
     const clients: kafkajs.Producer[] = [];
@@ -178,9 +177,18 @@ describe("connections to a broker", () => {
       }
       return client;
     });
-    const producer = await KafkaProducer.open(link, () => PARTITIONS, new BusMetrics(new Registry()), {});
+    const producer = await KafkaProducer.open(link, () => PARTITIONS, new BusMetrics(new Registry()), {
+      lingerMs: 0,
+    });
     const write = (value: string, partition = 0) =>
       producer.send({ topic: TOPIC, partition, value: Buffer.from(value) });
+    return { producer, clients, write };
+  }
+
+  it("one that failed after the broker wrote: what comes next is written, not taken for a repetition", async () => {
+    brokers = await startBrokers(1);
+    const bus = await createTopic(1);
+    const { producer, clients, write } = await slippingProducer();
     // Another partition's, which is on its way while the client is replaced.
     const slow = write("slow", 1);
     await expect(write("a")).rejects.toMatchObject({ code: "DELIVERY_FAILED" });
@@ -191,6 +199,19 @@ describe("connections to a broker", () => {
     const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), TOPIC);
     expect(values.toSorted()).toEqual(["a", "b", "c", "slow"]);
     await producer.close();
+    await bus.close();
+  });
+
+  it("one that failed while its producer is closed: what waits behind it is written as well", async () => {
+    brokers = await startBrokers(1);
+    const bus = await createTopic(1);
+    const { producer, write } = await slippingProducer();
+    const first = expect(write("a")).rejects.toMatchObject({ code: "DELIVERY_FAILED" });
+    const second = expect(write("b")).resolves.toMatchObject({ offset: 1n });
+    await producer.close();
+    await Promise.all([first, second]);
+    const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), TOPIC);
+    expect(values).toEqual(["a", "b"]);
     await bus.close();
   });
 });

@@ -10,8 +10,7 @@ import { shortCanary } from "#tests/support/model-deployments.ts";
 // States that differ only in when they are, in counts of good measurements and in what was told are one. Without
 // EXPLORE=full the first states only; with it 200,000, or as many as STATES says.
 
-const FULL = process.env["EXPLORE"] === "full";
-const LIMIT = FULL ? Number(process.env["STATES"] ?? 200_000) : 1_500;
+const LIMIT = process.env["EXPLORE"] === "full" ? Number(process.env["STATES"] ?? 200_000) : 1_500;
 const TELL_EVERY = 50_000;
 /** Of so many states one is looked at to its end. */
 const TO_THE_END = 25;

@@ -175,7 +175,7 @@ export class KafkaProducer implements Producer {
 
   /** Once for all whose requests failed; the old one ends when what others have on their way with it is done. */
   #replace(old: Promise<KafkaJsProducer>): void {
-    if (this.#closed || this.#client !== old) return;
+    if (this.#client !== old) return;
     this.#client = connect(this.#link);
     this.#client.catch(() => {
       // Whoever sends next is told, and it is tried again.
