@@ -43,7 +43,10 @@ if (process.env.CI !== "true")
 const [command, ...args] = process.argv.slice(2);
 if (command === undefined) process.exit(0);
 const path = [join(modules, ".bin"), process.env.PATH].join(delimiter);
-const child = spawn(command, args, { stdio: "inherit", env: { ...process.env, PATH: path } });
+// Hundreds of short processes run the same code: what it was compiled to is kept, which is a third of what a start costs.
+const compiled = process.env.NODE_COMPILE_CACHE ?? join(modules, ".cache", "node");
+const env = { ...process.env, PATH: path, NODE_COMPILE_CACHE: compiled };
+const child = spawn(command, args, { stdio: "inherit", env });
 // The terminal sends Ctrl-C to the whole group; the child decides when it is done.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.on(signal, () => signal !== "SIGINT" && child.kill(signal));

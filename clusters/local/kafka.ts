@@ -112,7 +112,6 @@ export function brokerArgs(libs: string, spec: BrokerSpec): string[] {
   return [
     ...JVM[spec.jvm ?? "small"],
     "-XX:+ExitOnOutOfMemoryError",
-    "-Xshare:auto",
     `-Dlog4j2.configurationFile=${join(spec.folder, "log4j2.properties")}`,
     ...kafkaClass(libs, "kafka.Kafka", [join(spec.folder, "server.properties")], []),
   ];
@@ -126,7 +125,19 @@ export function kafkaClass(
   // Without a configuration of its own the logger writes to stdout, among a tool's output.
   jvm: readonly string[] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF"],
 ): string[] {
-  return [...jvm, "-cp", join(libs, "*"), mainClass, ...args];
+  return [...sharedClasses(libs), ...jvm, "-cp", join(libs, "*"), mainClass, ...args];
+}
+
+/** Arguments for `java` by which it starts in half the time, where the classes have been written down. */
+function sharedClasses(libs: string): string[] {
+  const archive = classArchive(libs);
+  // One of another Java is passed over, of which nothing is to be said among a tool's output.
+  return existsSync(archive) ? [`-XX:SharedArchiveFile=${archive}`, "-Xlog:disable"] : [];
+}
+
+/** Where the classes are that a broker loads from a folder of jars, in the form in which Java can share them. */
+export function classArchive(libs: string): string {
+  return join(`${libs}-classes`, "shared.jsa");
 }
 
 /** Resolves when something accepts connections on the port. */

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { type BrokerSpec, brokerArgs, connects, kafkaClass, prepareBroker } from "#clusters/local/kafka.ts";
+import { freePort } from "#clusters/local/ports.ts";
 import { tied } from "#clusters/local/supervisor/supervise.ts";
 import { ensureToolchain, toolPath } from "#clusters/local/toolchain/index.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
@@ -70,18 +71,6 @@ export class Subject {
   }
 }
 
-/** A loopback port that nothing listens on. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
-    });
-  });
-}
-
 export interface TestBrokers {
   readonly addresses: readonly string[];
   readonly brokers: readonly Subject[];
@@ -133,23 +122,32 @@ export async function startBrokers(
   };
 }
 
-/** Every value of a topic as Kafka's own console consumer reads it: a witness that shares no code with ours. */
-export async function consoleConsumer(libs: string, broker: string, topic: string): Promise<string[]> {
+/**
+ * Every value of a topic as Kafka's own console consumer reads it: a witness that shares no code with ours. It reads until
+ * nothing has come for a while: longer while there are fewer than expected, as on a busy machine it takes its time.
+ */
+export async function consoleConsumer(
+  { libs, addresses }: Pick<TestBrokers, "libs" | "addresses">,
+  topic: string,
+  expected: number,
+): Promise<string[]> {
   const values: string[] = [];
-  const config = ["--bootstrap-server", broker, "--topic", topic, "--from-beginning", "--timeout-ms", "6000"];
   const args = kafkaClass(libs, "org.apache.kafka.tools.consumer.ConsoleConsumer", [
-    ...config,
-    "--isolation-level",
-    "read_committed",
+    ...["--bootstrap-server", addresses.join(), "--topic", topic, "--from-beginning"],
+    ...["--isolation-level", "read_committed", "--timeout-ms", "60000"],
   ]);
   const child = spawn("java", args, { stdio: ["ignore", "pipe", "ignore"] });
-  let rest = "";
-  child.stdout.on("data", (chunk) => {
-    const lines = (rest + String(chunk)).split("\n");
-    rest = lines.pop() ?? "";
-    values.push(...lines);
+  const closed = new Promise((resolve) => child.once("close", resolve));
+  let last = Date.now();
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    values.push(line);
+    last = Date.now();
   });
-  await new Promise((resolve) => child.once("close", resolve));
+  const watch = setInterval(() => {
+    if (values.length >= expected && Date.now() - last > 3_000) child.kill("SIGKILL");
+  }, 100);
+  await closed;
+  clearInterval(watch);
   return values;
 }
 

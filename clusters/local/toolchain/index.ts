@@ -6,6 +6,7 @@ import { basename, isAbsolute, join } from "node:path";
 import { errnoOf, LocalError, messageOf } from "../errors.ts";
 import { type ExecOptions, type ExecResult, exec } from "./exec.ts";
 import { installOnce } from "./install.ts";
+import { ensureClassArchive } from "./kafka-classes.ts";
 import { candidates, TOOLS, type Tool, toolFolder } from "./tools.ts";
 
 /** Where each tool is: the path of a binary, or for `kafka` the folder of its jars. */
@@ -59,6 +60,8 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
     const fetched = missing.filter((tool) => tool.source.kind !== "go");
     await Promise.all([compiled, fetched].map((queue) => installAll(queue)));
   }
+  // Nothing is written beside jars that are somebody else's.
+  if (env["KAFKA_LIBS"] === undefined) await ensureClassArchive(found.get("kafka") ?? "", options.progress);
   return { paths: new Map(tools.map((tool) => [tool.name, found.get(tool.name) ?? ""])) };
 
   async function installAll(queue: readonly Tool[]): Promise<void> {
