@@ -99,7 +99,7 @@ export interface TransactionalProducer {
 }
 
 export interface ConsumerOptions {
-  /** Consumer group; without one the consumer reads every partition and commits nothing. */
+  /** Consumer group; without one the consumer reads every partition, each record once, and commits nothing. */
   readonly group?: string;
   readonly topics: readonly string[];
   /** Where to start where the group has no committed offset. */
@@ -168,6 +168,11 @@ export interface Admin {
   offsets(
     topic: string,
   ): Promise<ReadonlyMap<number, { readonly earliest: bigint; readonly latest: bigint }>>;
+  /**
+   * The next offset of each partition's log, behind all that is written, committed or not: where `latest` gets there,
+   * whatever was written now has been decided on.
+   */
+  ends(topic: string): Promise<ReadonlyMap<number, bigint>>;
   /** By partition the first offset whose record is of that time or later; the next offset where there is none. */
   offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, bigint>>;
   /** Committed offsets of a group by partition; partitions without one are absent. */

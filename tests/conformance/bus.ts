@@ -432,6 +432,14 @@ export function busConformance(name: string, open: () => Bus): void {
       await producer.send(record("a", { partition: 1 }));
       expect((await admin.offsets(topic)).get(1)).toEqual({ earliest: 0n, latest: 1n });
       expect((await admin.offsets(topic)).get(0)).toEqual({ earliest: 0n, latest: 0n });
+      expect(await admin.ends(topic)).toEqual(
+        new Map([
+          [0, 0n],
+          [1, 1n],
+          [2, 0n],
+        ]),
+      );
+      await expect(admin.ends("no-such-topic")).rejects.toMatchObject({ code: "UNKNOWN_TOPIC" });
       await expect(admin.partitions("no-such-topic")).rejects.toMatchObject({ code: "UNKNOWN_TOPIC" });
     });
   });

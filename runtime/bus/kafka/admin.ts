@@ -3,6 +3,7 @@ import type { Admin as KafkaJsAdmin } from "kafkajs";
 import { BusError } from "../errors.ts";
 import { type Admin, type Committed, DEFAULTS, type TopicSpec } from "../port.ts";
 import { busError } from "./client.ts";
+import { withCluster } from "./cluster.ts";
 import type { Link } from "./link.ts";
 
 const RETRY_MS = 10_000;
@@ -14,9 +15,9 @@ export class KafkaAdmin implements Admin {
   #replacing: Promise<void> | undefined;
 
   static async connect(link: Link): Promise<KafkaAdmin> {
-    const client = link.kafka.admin();
-    await client.connect();
-    return new KafkaAdmin(link, client);
+    const admin = new KafkaAdmin(link, link.kafka.admin());
+    await admin.#try(() => admin.#client.connect());
+    return admin;
   }
 
   private constructor(link: Link, client: KafkaJsAdmin) {
@@ -85,6 +86,17 @@ export class KafkaAdmin implements Admin {
     );
   }
 
+  async ends(topic: string): Promise<ReadonlyMap<number, bigint>> {
+    const found = await this.#ofEvery(topic, (_client, count) =>
+      withCluster(this.#link.kafka, [topic], async (cluster) => {
+        const partitions = Array.from({ length: count }, (_, partition) => ({ partition }));
+        const [entry] = await cluster.fetchTopicsOffset([{ topic, fromBeginning: false, partitions }]);
+        return [...(entry?.partitions ?? [])];
+      }),
+    );
+    return new Map(found.map(({ partition, offset }) => [partition, BigInt(offset)]));
+  }
+
   async offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, bigint>> {
     const entries = await this.#ofEvery(topic, (client) =>
       client.fetchTopicOffsetsByTimestamp(topic, timestampMs),
@@ -128,12 +140,15 @@ export class KafkaAdmin implements Admin {
    * kafkajs answers for the partitions that it knew up to five minutes ago, others are left out without a word; where it
    * knew none, as of a topic that has just been made, it trips. Where one is missing a new client asks.
    */
-  async #ofEvery<T>(topic: string, request: (client: KafkaJsAdmin) => Promise<T[]>): Promise<T[]> {
+  async #ofEvery<T>(
+    topic: string,
+    request: (client: KafkaJsAdmin, count: number) => Promise<T[]>,
+  ): Promise<T[]> {
     const count = await this.partitions(topic);
     const deadline = Date.now() + RETRY_MS;
     for (;;) {
       const client = this.#client;
-      const entries = await this.#try(() => request(client)).catch((error: unknown) => {
+      const entries = await this.#try(() => request(client, count)).catch((error: unknown) => {
         if (error instanceof BusError && error.cause instanceof TypeError) return [];
         throw error;
       });
@@ -161,7 +176,10 @@ export class KafkaAdmin implements Admin {
     await this.#replacing;
   }
 
-  /** kafkajs leaves some of its own retriable errors to the caller, such as a group's coordinator that moves. */
+  /**
+   * kafkajs leaves some of its own retriable errors to the caller, such as a group's coordinator that moves, or a connection that
+   * is lost while it begins.
+   */
   async #try<T>(request: () => Promise<T>): Promise<T> {
     const deadline = Date.now() + RETRY_MS;
     for (;;) {
@@ -170,7 +188,7 @@ export class KafkaAdmin implements Admin {
       } catch (error) {
         const wrapped = busError(error, "ADMIN_FAILED");
         const again =
-          wrapped.code === "ADMIN_FAILED" &&
+          (wrapped.code === "ADMIN_FAILED" || wrapped.code === "BROKER_UNAVAILABLE") &&
           error instanceof Error &&
           "retriable" in error &&
           error.retriable;

@@ -56,6 +56,8 @@ export class KafkaConsumer implements Consumer {
   readonly #options: ConsumerOptions;
   readonly #metrics: BusMetrics;
   readonly #assigned = new Map<string, Assigned>();
+  /** Without a group nobody else keeps them: the next offsets to be handed out, by partition. */
+  readonly #resumeAt = new Map<string, bigint>();
   /** The handler that runs, or ran last, by partition: it may outlive the assignment. */
   readonly #handlers = new Map<string, Promise<void>>();
   #link: Link;
@@ -140,6 +142,7 @@ export class KafkaConsumer implements Consumer {
   }
 
   seek(position: Position): void {
+    this.#handledUpTo(position, position.offset);
     const assigned = this.#assigned.get(keyOf(position));
     if (assigned !== undefined) {
       assigned.fetched = position.offset;
@@ -270,7 +273,8 @@ export class KafkaConsumer implements Consumer {
 
   async #prepare(assigned: Assigned): Promise<void> {
     const { topic, partition } = assigned;
-    const start = await this.#options.onAssigned?.({ topic, partition });
+    const chosen = await this.#options.onAssigned?.({ topic, partition });
+    const start = chosen ?? this.#resumeAt.get(keyOf(assigned));
     if (start === undefined || this.#assigned.get(keyOf(assigned)) !== assigned || this.#closing) return;
     this.seek({ topic, partition, offset: start });
   }
@@ -359,8 +363,13 @@ export class KafkaConsumer implements Consumer {
     }
     const group = this.#options.group ?? "";
     const next = (records.at(-1)?.offset ?? 0n) + 1n;
+    this.#handledUpTo({ topic, partition }, next);
     this.#metrics.received.inc({ topic, group }, records.length);
     this.#metrics.lag.set({ topic, partition, group }, Number(assigned.highWatermark - next));
+  }
+
+  #handledUpTo(partition: TopicPartition, next: bigint): void {
+    if (this.#options.group === undefined) this.#resumeAt.set(keyOf(partition), next);
   }
 
   #fail(error: unknown): void {

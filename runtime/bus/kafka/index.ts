@@ -14,7 +14,6 @@ import type {
 } from "../port.ts";
 import { DEFAULTS } from "../port.ts";
 import { KafkaAdmin } from "./admin.ts";
-import { busError } from "./client.ts";
 import { KafkaConsumer } from "./consumer.ts";
 import { type KafkaConfig, Link, RETRY_BRIEFLY } from "./link.ts";
 import { KafkaProducer, type PartitionCount } from "./producer.ts";
@@ -86,7 +85,7 @@ export class KafkaBus implements Bus {
   admin(): Promise<KafkaAdmin> {
     this.#admin ??= KafkaAdmin.connect(new Link(this.#config, RETRY_BRIEFLY)).catch((error: unknown) => {
       this.#admin = undefined;
-      throw busError(error, "ADMIN_FAILED");
+      throw error;
     });
     return this.#admin;
   }

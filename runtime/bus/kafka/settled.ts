@@ -1,34 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Kafka, KafkaMessage } from "kafkajs";
+import type { Kafka } from "kafkajs";
 import type { InRecord, TopicPartition } from "../port.ts";
+import { type Cluster, type RawMessage, READ_UNCOMMITTED, withCluster } from "./cluster.ts";
 import { toRecord } from "./consumer.ts";
 
 // Reads what has been committed in a stretch of a partition, without a group and without waiting for transactions of others
-// that are open: it reads everything, and goes by the markers itself. kafkajs has no such reader; its requests are used.
-
-type RawMessage = KafkaMessage & {
-  readonly isControlRecord: boolean;
-  readonly batchContext: { readonly producerId: string; readonly inTransaction: boolean };
-};
-
-interface Broker {
-  fetch(request: object): Promise<{
-    readonly responses: readonly {
-      readonly partitions: readonly {
-        readonly messages: readonly RawMessage[];
-      }[];
-    }[];
-  }>;
-}
-
-interface Cluster {
-  connect(): Promise<void>;
-  disconnect(): Promise<void>;
-  refreshMetadata(): Promise<void>;
-  addMultipleTargetTopics(topics: readonly string[]): Promise<void>;
-  findBroker(node: { nodeId: string }): Promise<Broker>;
-  findLeaderForPartitions(topic: string, partitions: readonly number[]): Readonly<Record<string, unknown>>;
-}
+// that are open: it reads everything, and goes by the markers itself.
 
 export interface Stretch extends TopicPartition {
   readonly from: bigint;
@@ -36,7 +13,6 @@ export interface Stretch extends TopicPartition {
   readonly to: bigint;
 }
 
-const READ_UNCOMMITTED = 0;
 const MAX_BYTES = 4 * 1024 * 1024;
 const MAX_WAIT_MS = 100;
 const ATTEMPTS = 40;
@@ -50,15 +26,11 @@ export async function readSettled(
 ): Promise<void> {
   const wanted = stretches.filter(({ from, to }) => from < to);
   if (wanted.length === 0) return;
-  const cluster = clusterOf(kafka);
-  try {
-    await cluster.connect();
-    await cluster.addMultipleTargetTopics([...new Set(wanted.map(({ topic }) => topic))]);
+  const topics = [...new Set(wanted.map(({ topic }) => topic))];
+  await withCluster(kafka, topics, async (cluster) => {
     // One after another: kafkajs opens a connection too many, and never closes it, where two ask for a broker at once.
     for (const stretch of wanted) await readOne(cluster, stretch, onRecord);
-  } finally {
-    await cluster.disconnect().catch(() => {});
-  }
+  });
 }
 
 async function readOne(
@@ -121,15 +93,4 @@ async function fetched(
 /** A marker's key is its version and its type, two bytes each; 1 commits. */
 function isCommit({ key }: RawMessage): boolean {
   return key !== null && key.length >= 4 && key.readInt16BE(2) === 1;
-}
-
-/** kafkajs makes its connections by a function that only its own parts are meant to call. */
-function clusterOf(kafka: Kafka): Cluster {
-  const symbol = Object.getOwnPropertySymbols(kafka).find(
-    ({ description }) => description === "private:Kafka:createCluster",
-  );
-  if (symbol === undefined) throw new Error("kafkajs has changed: it makes clusters in another way");
-  const create = (kafka as unknown as Record<symbol, (options: object) => Cluster>)[symbol];
-  if (create === undefined) throw new Error("kafkajs has changed: it makes clusters in another way");
-  return create({ allowAutoTopicCreation: false, metadataMaxAge: 300_000 });
 }

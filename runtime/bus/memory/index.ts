@@ -339,6 +339,10 @@ class MemoryAdmin implements Admin {
     return new Map(logs.map((log, partition) => [partition, { earliest: 0n, latest: BigInt(log.length) }]));
   }
 
+  async ends(topic: string): Promise<ReadonlyMap<number, bigint>> {
+    return new Map(this.#broker.partitions(topic).map((log, partition) => [partition, BigInt(log.length)]));
+  }
+
   async offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, bigint>> {
     return new Map(
       this.#broker.partitions(topic).map((log, partition) => {
