@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Bus, InRecord } from "#runtime/bus/port.ts";
+import type { Admin, Bus, InRecord } from "#runtime/bus/port.ts";
 import { readToEnd } from "#runtime/bus/read.ts";
+import type { Ledger } from "#runtime/contracts/ledger.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { HandoverError } from "../errors.ts";
 import { parseLedger } from "../ledger.ts";
@@ -10,7 +11,9 @@ import { type Place, placeKey } from "../rules.ts";
 import { groupOf } from "../standing.ts";
 import { type Committed, HistoryChecker, type Source, type Verdict } from "./verify.ts";
 
-const MARKERS_MS = 1_000;
+/** A dead process's transaction is ended by the broker within 15 s, looked for every 10 s. */
+const UNDECIDED_MS = 60_000;
+const POLL_MS = 50;
 
 export interface HistoryProgress {
   readonly topic: string;
@@ -19,7 +22,8 @@ export interface HistoryProgress {
 
 /**
  * Reads everything that is kept of a deployment's topics and checks it. The deployment may be running: what is
- * committed while this reads is counted as pending. Rejects with NO_LEDGER.
+ * committed or handed over while this reads is counted as pending. Rejects with NO_LEDGER, and with UNDECIDED where a
+ * transaction stays open.
  */
 export async function verifyHistory(
   bus: Bus,
@@ -41,15 +45,18 @@ export async function verifyHistory(
     onProgress({ topic, records });
   };
 
-  // Which inputs and revisions there are; read again at the end, for what has been handed over meanwhile.
   const inputs = new Set<string>();
   const revisions = new Set<string>();
-  await read(topics.ledger(deployment), (record) => {
-    const entry = parseLedger(record);
-    if (!("topic" in entry)) return;
-    inputs.add(entry.topic);
-    revisions.add(entry.revision);
-  });
+  const readLedger = async (onEntry: (entry: Ledger) => void) => {
+    await decided(admin, topics.ledger(deployment));
+    await read(topics.ledger(deployment), (record) => {
+      const entry = parseLedger(record);
+      onEntry(entry);
+      if (!("topic" in entry)) return;
+      inputs.add(entry.topic);
+      revisions.add(entry.revision);
+    });
+  };
   const committed = async () => {
     const found = new Map<string, Committed>();
     for (const revision of revisions) {
@@ -64,19 +71,20 @@ export async function verifyHistory(
     return (revision: string, place: Place) => found.get(`${revision} ${placeKey(place)}`);
   };
 
+  // Read again at the end, for what is handed over and what begins meanwhile.
+  await readLedger((entry) => checker.addKnown(entry));
   const before = await committed();
-  // A commit reaches the readers of each topic in its own time.
-  await sleep(MARKERS_MS);
-  for (const topic of inputs) {
-    await read(topic, ({ partition, offset, key }) =>
-      checker.addInput({ topic, partition }, Number(offset), key),
-    );
-  }
   const sources: readonly (readonly [Source, string])[] = [
     ["live", topics.signals(deployment)],
     ["dead", topics.deadLetters(deployment)],
     ["shadow", topics.shadow(deployment)],
   ];
+  for (const [, topic] of sources) if (existing.has(topic)) await decided(admin, topic);
+  for (const topic of inputs) {
+    await read(topic, ({ partition, offset, key }) =>
+      checker.addInput({ topic, partition }, Number(offset), key),
+    );
+  }
   for (const [source, topic] of sources) {
     await read(topic, ({ headers, timestamp, partition, offset }) => {
       const outcome = parseOutcome(headers);
@@ -84,7 +92,25 @@ export async function verifyHistory(
         checker.addOutcome(source, outcome, timestamp, `${topic}/${partition}@${offset}`);
     });
   }
-  const after = await committed();
-  await read(topics.ledger(deployment), (record) => checker.addLedger(parseLedger(record)));
-  return checker.finish(before, after);
+  await readLedger((entry) => checker.addLedger(entry));
+  return checker.finish(before, await committed());
+}
+
+/**
+ * Resolves when all that is in a topic now can be read, where it was committed. A commit reaches the readers of each topic in
+ * its own time, and not before every transaction that was begun there earlier has ended: that of a dead worker too.
+ */
+async function decided(admin: Admin, topic: string): Promise<void> {
+  const ends = await admin.ends(topic);
+  const deadline = Date.now() + UNDECIDED_MS;
+  for (;;) {
+    const offsets = await admin.offsets(topic);
+    const [behind] = [...ends].filter(([partition, end]) => (offsets.get(partition)?.latest ?? 0n) < end);
+    if (behind === undefined) return;
+    if (Date.now() > deadline) {
+      const [partition] = behind;
+      throw new HandoverError("UNDECIDED", `${topic}/${partition} from ${offsets.get(partition)?.latest}`);
+    }
+    await sleep(POLL_MS);
+  }
 }

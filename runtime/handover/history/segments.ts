@@ -56,17 +56,22 @@ export class Ownership {
     const old = partitionState(before, place).holdings;
     const keys = this.#segments.get(id) ?? new Map<string, Segment[]>();
     this.#segments.set(id, keys);
-    for (const [key, holding] of partitionState(this.#state, place).holdings) {
-      if (old.get(key) === holding) continue;
+    const put = (key: string, segment: Segment) => {
       // A key that gets a name has been one of the rest until now.
       const list = keys.get(key) ?? [...(keys.get(REST) ?? [])];
       keys.set(key, list);
-      const segment = segmentOf(holding);
       const last = list.at(-1);
       if (last?.epoch === segment.epoch && last.revision === segment.revision)
         list[list.length - 1] = segment;
       else list.push(segment);
-    }
+    };
+    const { holdings, moves } = partitionState(this.#state, place);
+    for (const [key, holding] of holdings) if (old.get(key) !== holding) put(key, segmentOf(holding));
+    // What a take-over of several transactions has made live so far.
+    const [move] = moves;
+    if (move?.cut === undefined || move.filled === undefined) return;
+    const { to: revision, epoch, cut: from, filled: to } = move;
+    for (const key of move.keys) put(key, segmentOf({ revision, epoch, from, to }));
   }
 }
 

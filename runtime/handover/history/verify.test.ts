@@ -106,7 +106,10 @@ const WRITTEN = 1_000_000;
 
 function verify(history: History, age = 31_000): Verdict {
   const checker = new HistoryChecker();
-  for (const record of history.ledger) checker.addLedger(record);
+  for (const record of history.ledger) {
+    checker.addKnown(record);
+    checker.addLedger(record);
+  }
   for (const { place, offset, key } of history.inputs) checker.addInput(place, offset, key);
   for (const source of ["live", "dead", "shadow"] satisfies Source[]) {
     for (const outcome of history[source]) checker.addOutcome(source, outcome, WRITTEN);

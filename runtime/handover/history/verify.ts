@@ -1,7 +1,7 @@
 import type { Ledger } from "#runtime/contracts/ledger.ts";
 import type { ReadOutcome } from "../outcome.ts";
 import { type Place, placeKey } from "../rules.ts";
-import { Ownership } from "./segments.ts";
+import { Ownership, type Segment } from "./segments.ts";
 
 /** What must hold of a history. */
 export const RULES = {
@@ -157,6 +157,8 @@ export type Source = "live" | "dead" | "shadow";
  */
 export class HistoryChecker {
   readonly #ownership = new Ownership();
+  /** The same as it was before the positions were read. */
+  readonly #known = new Ownership();
   readonly #partitions = new Map<string, PartitionHistory>();
   readonly #instruments = new Names();
   readonly #revisions = new Names();
@@ -179,6 +181,12 @@ export class HistoryChecker {
     unowned: 0,
   };
 
+  /** A record that the ledger had before the positions were read that `finish` gets as `before`. */
+  addKnown(record: Ledger): void {
+    this.#known.apply(record);
+  }
+
+  /** A record of the ledger as it is in the end, those that were known included. */
   addLedger(record: Ledger): void {
     this.#ownership.apply(record);
     if (record.type === "released") {
@@ -316,7 +324,7 @@ export class HistoryChecker {
       }
       const segment = this.#ownership.at(history.id, this.#instruments.name(instrument), offset);
       if (owner === 0) {
-        this.#missing(history, offset, instrument, segment?.revision, committed, before);
+        this.#missing(history, offset, instrument, segment, committed, before);
         continue;
       }
       const name = this.#revisions.name(owner);
@@ -342,23 +350,28 @@ export class HistoryChecker {
     history: PartitionHistory,
     offset: number,
     instrument: number,
-    owner: string | undefined,
+    owner: Segment | undefined,
     committed: Map<string, number>,
     before: CommittedOf,
   ): void {
+    const name = this.#instruments.name(instrument);
     if (owner === undefined) {
-      const first = this.#ownership.segments(history.id, this.#instruments.name(instrument))[0];
+      const first = this.#ownership.segments(history.id, name)[0];
       if (first === undefined || offset < first.from) this.#counts.unowned += 1;
       else this.#counts.pending += 1;
       return;
     }
-    let position = committed.get(owner);
+    const { revision, epoch } = owner;
+    let position = committed.get(revision);
     if (position === undefined) {
-      position = before(owner, history.place)?.offset ?? 0;
-      committed.set(owner, position);
+      position = before(revision, history.place)?.offset ?? 0;
+      committed.set(revision, position);
     }
-    if (offset >= position) this.#counts.pending += 1;
-    else this.#break("H1", history, offset, `no live outcome, the owner ${owner} has passed it`);
+    // Who has taken over since passed it when that was to be shadow, and made it live with the take-over.
+    const known = this.#known.at(history.id, name, offset);
+    const wasOwner = known?.revision === revision && known.epoch === epoch;
+    if (offset >= position || !wasOwner) this.#counts.pending += 1;
+    else this.#break("H1", history, offset, `no live outcome, the owner ${revision} has passed it`);
   }
 
   #cutBetween(history: PartitionHistory, instrument: number, after: number, upTo: number): boolean {
