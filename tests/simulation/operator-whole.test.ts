@@ -20,7 +20,7 @@ type Op =
   | { readonly op: "meddle"; readonly replicas: number | undefined }
   | { readonly op: "pods"; readonly which: "stable" | "candidate"; readonly isUp: boolean };
 
-const FAULTS = ["crash-before", "crash-after", "lost-before", "lost-after", "twice"] as const;
+const FAULTS = ["crash-before", "crash-after", "lost-before", "lost-after", "twice", "overtaken"] as const;
 const op: fc.Arbitrary<Op> = fc.oneof(
   {
     weight: 6,
@@ -112,8 +112,9 @@ async function play(change: (draft: Draft) => void, ops: readonly Op[]): Promise
     const { lastVerb } = sim.status;
     // "done: it goes back already" is another's doing.
     if (lastVerb?.verb !== "abort" || lastVerb.result !== "done") return;
-    const revision = sim.status.decision?.revision;
-    if (revision !== undefined && !aborted.has(lastVerb.at)) aborted.set(lastVerb.at, revision);
+    const { decision } = sim.status;
+    // It may be over already, and another one under way.
+    if (decision?.kind === "Abort" && !aborted.has(lastVerb.at)) aborted.set(lastVerb.at, decision.revision);
   };
   try {
     await sim.begin(spec(1));
@@ -175,3 +176,21 @@ it("whatever happens to it, the operator keeps its promises", async () => {
     { numRuns: runs, seed },
   );
 }, 1_800_000);
+
+it("what others do just before one of its writes is seen, though its answer comes before the watch tells of it", async () => {
+  const sim = new Simulated();
+  try {
+    await sim.begin(simulatedSpec(1, () => {}));
+    // Nothing else tells of the Deployment: whoever makes its pods is away.
+    await sim.pods.stop();
+    sim.fail("overtaken");
+    // It writes to the Deployment, and nothing of its replicas.
+    await sim.tell("restart", sim.status.stable?.revision ?? "");
+    await pass(10_000);
+    expect(sim.deployments().map(({ spec }) => spec.replicas)).toEqual([2]);
+    expect(sim.status.restart).toBeDefined();
+    expect(sim.broken).toEqual([]);
+  } finally {
+    await sim.end();
+  }
+});

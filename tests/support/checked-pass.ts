@@ -14,6 +14,9 @@ export function checkedPass(world: World, crash = false): number {
     if (effect.kind === "Route") {
       assert(effect.to !== condemned, "the candidate gains after it was decided that it goes");
       assert((world.pods.get(effect.to)?.available ?? 0) > 0, "something is given to one without pods");
+      assert(world.reachable, "something is moved while Kafka does not answer");
+      const forward = effect.to === before.candidate?.revision;
+      assert(!(forward && world.halted), "the candidate gains while the kill switch is on");
     }
     if ((effect.kind === "Scale" && effect.replicas === 0) || effect.kind === "DeleteRevision") {
       const owns = [...owners.values()].includes(effect.revision);

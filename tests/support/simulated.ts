@@ -34,8 +34,11 @@ const ANALYSIS_TEMPLATES = resourceOf("AnalysisTemplate");
 /** How long a commit takes. */
 const LEDGER_MS = 50;
 
-/** What goes wrong with the next write. */
-export type WireFault = "crash-before" | "crash-after" | "lost-before" | "lost-after" | "twice";
+/**
+ * What goes wrong with the next write. Overtaken: others scale just before one to a Deployment, and its answer is there before the
+ * watch tells of either.
+ */
+export type WireFault = "crash-before" | "crash-after" | "lost-before" | "lost-after" | "twice" | "overtaken";
 
 type Watched = CustomObject & { readonly status?: ModelDeploymentStatus };
 
@@ -219,9 +222,10 @@ export class Simulated {
   /** The API with what is to go wrong, and with a look at what must not be written. */
   #wire(): Api {
     const api = this.cluster.api("baton");
-    const write = async <T>(work: () => Promise<T>, check: () => void): Promise<T> => {
+    const write = async <T>(resource: Resource, work: () => Promise<T>, check: () => void): Promise<T> => {
       this.writes += 1;
       check();
+      if (this.#fault === "overtaken" && resource.plural === DEPLOYMENTS.plural) await this.#overtake();
       return this.#faulty(work, true);
     };
     const cluster = this;
@@ -229,16 +233,19 @@ export class Simulated {
       ...api,
       apply: (resource, object, subresource) =>
         write(
+          resource,
           () => api.apply(resource, object, subresource),
           () => this.#look(resource, object as unknown as Deployment & Watched, subresource),
         ),
       merge: (resource, namespace, name, patch) =>
         write(
+          resource,
           () => api.merge(resource, namespace, name, patch),
           () => this.#lookAtScale(name, (patch as Deployment).spec?.replicas),
         ),
       delete: (resource, namespace, name, uid) =>
         write(
+          resource,
           () => api.delete(resource, namespace, name, uid),
           () => this.#lookAtScale(name, 0),
         ),
@@ -251,9 +258,15 @@ export class Simulated {
     };
   }
 
+  async #overtake(): Promise<void> {
+    this.#fault = undefined;
+    this.stale(500);
+    await this.meddle(0);
+  }
+
   async #faulty<T>(work: () => Promise<T>, canRepeat: boolean): Promise<T> {
     const fault = this.#fault;
-    this.#fault = undefined;
+    if (fault !== "overtaken") this.#fault = undefined;
     const lost = new ApiError("Transient", 0, "no answer, says the test");
     if (fault === "crash-before") this.#crash.kill();
     if (fault === "crash-before" || fault === "lost-before") throw lost;

@@ -1,7 +1,10 @@
 import { REST } from "#runtime/contracts/ledger.ts";
+import type { CanaryStep } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect, Observed } from "./observed.ts";
-import { coherenceHold, type Hold, steadySince } from "./release.ts";
+import { wasPaused } from "./phase.ts";
+import { coherenceHold, type Hold, late, steadySince, streamHold, watch } from "./release.ts";
+import { time } from "./report.ts";
 import { templateOf } from "./revision.ts";
 import { ownsAny, ownsEverything } from "./steps.ts";
 
@@ -15,14 +18,55 @@ export interface Concluded {
   readonly due?: readonly number[];
 }
 
-export function conclude(observed: Observed, status: ModelDeploymentStatus, decision: Decision): Concluded {
-  return decision.kind === "Promote"
-    ? promote(observed, decision.revision)
-    : goBack(observed, status, decision.revision);
+export interface Promoting extends Concluded {
+  readonly status: ModelDeploymentStatus;
+  /** What becomes of the candidate instead. */
+  readonly instead: Omit<Decision, "at"> | undefined;
+}
+
+/**
+ * A candidate that is to be promoted may have to wait, for pods or for what comes in, and decides meanwhile on what it has: it
+ * is watched on. One that does harm, or is not there before the deadline, goes back.
+ */
+export function promote(
+  observed: Observed,
+  status: ModelDeploymentStatus,
+  steps: readonly CanaryStep[],
+): Promoting {
+  const { now, object } = observed;
+  const candidate = status.decision?.revision ?? "";
+  const release = {
+    candidate,
+    stable: status.stable?.revision ?? "",
+    steps,
+    index: Math.min(status.currentStepIndex ?? 0, steps.length),
+  };
+  const { analysis, effects, due, harm } = watch(observed, release, status.analysis ?? []);
+  const { done, holds, effects: own, due: ownDue = [] } = moveToCandidate(observed, candidate);
+  const isHeld = holds?.paused === true;
+  // Where nothing could be moved the deadline counts from when it can be again.
+  const since = [status.progressedAt, status.decision?.at].flatMap((at) =>
+    at === undefined ? [] : [Date.parse(at)],
+  );
+  const progressedAt = wasPaused(status) ? now : Math.max(...since);
+  const deadline = progressedAt + object.spec.progressDeadlineSeconds * 1000;
+  const isLate = !done && !isHeld && now > deadline;
+  return {
+    done,
+    status: {
+      ...status,
+      ...(isHeld ? {} : { progressedAt: time(progressedAt) }),
+      ...(analysis.length === 0 ? {} : { analysis: [...analysis] }),
+    },
+    effects: [...effects, ...own],
+    holds,
+    due: [...due, ...ownDue, ...(isHeld ? [] : [deadline + 1])],
+    instead: harm ?? (isLate ? late(candidate, holds) : undefined),
+  };
 }
 
 /** The candidate is brought to its full size, then gets everything. */
-function promote(observed: Observed, candidate: string): Concluded {
+function moveToCandidate(observed: Observed, candidate: string): Concluded {
   const { now, object, revisions, stream } = observed;
   const { replicas } = object.spec;
   const view = revisions.find(({ revision }) => revision === candidate);
@@ -41,7 +85,8 @@ function promote(observed: Observed, candidate: string): Concluded {
   const steadyAt = steadySince(view, object.spec);
   if (steadyAt > now) return waits(effects, "Pods", "its replicas have not run for long enough", [steadyAt]);
   if (stream === undefined) return { done: true, effects, holds: undefined };
-  if (!stream.reachable) return waits(effects, "KafkaUnavailable", "Kafka does not answer");
+  const held = streamHold(stream);
+  if (held !== undefined) return { done: false, effects, holds: held };
   if (ownsEverything(candidate, stream.owners) && stream.movingTo === undefined) {
     return { done: true, effects, holds: undefined };
   }
@@ -53,7 +98,7 @@ function promote(observed: Observed, candidate: string): Concluded {
 }
 
 /** Everything goes back to stable, which is brought to full size first where it is not; then the candidate ends. */
-function goBack(observed: Observed, status: ModelDeploymentStatus, candidate: string): Concluded {
+export function goBack(observed: Observed, status: ModelDeploymentStatus, candidate: string): Concluded {
   const { object, revisions, stream } = observed;
   const stable = status.stable?.revision ?? "";
   const { replicas } = object.spec;

@@ -23,8 +23,14 @@ const watched = (draft: Draft) => {
   draft["analysis"] = { templates: [{ name: "errors" }], startingStep: 0 };
 };
 
-/** v1 is stable and v2 stands at its pause. */
-function paused(change: (draft: Draft) => void): { world: World; v1: string; v2: string } {
+interface Released {
+  readonly world: World;
+  readonly v1: string;
+  readonly v2: string;
+}
+
+/** v1 is stable and v2 has been asked for. */
+function begun(change: (draft: Draft) => void): Released {
   const world = new World(specOf("1.0.0", change));
   world.hasStream = change !== byWeight;
   world.templates.set(
@@ -45,9 +51,15 @@ function paused(change: (draft: Draft) => void): { world: World; v1: string; v2:
   world.begin();
   const v1 = world.revision();
   world.update(specOf("2.0.0", change));
-  world.settle();
-  expect(world.status).toMatchObject({ phase: "Paused", currentStepIndex: 1 });
   return { world, v1, v2: world.revision() };
+}
+
+/** v1 is stable and v2 stands at its pause. */
+function paused(change: (draft: Draft) => void): Released {
+  const released = begun(change);
+  released.world.settle();
+  expect(released.world.status).toMatchObject({ phase: "Paused", currentStepIndex: 1 });
+  return released;
 }
 
 describe("argo-rollouts", () => {
@@ -146,6 +158,37 @@ describe("flagger", () => {
     world.wait(3);
     expect(world.status).toMatchObject({ stable: { revision: v1 }, condemned: [v2] });
     expect(new Set(world.owners.values())).toEqual(new Set([v1]));
+  });
+
+  it.each([
+    ["a first step", 0],
+    ["full size", 1],
+  ])("#1603: no wait for pods is for ever: those of %s never come", (_, step) => {
+    const { world, v1 } = step === 0 ? begun(byWeight) : paused(byWeight);
+    const v2 = world.revision();
+    world.dead.add(v2);
+    if (step === 1) world.tell("promote-full");
+    world.settle();
+    expect(world.status.message).toContain(step === 0 ? "0 of 2 replicas" : "its full size");
+    world.wait(world.spec.progressDeadlineSeconds + 1);
+    expect(world.status).toMatchObject({
+      stable: { revision: v1 },
+      condemned: [v2],
+      history: [{ completionStatus: "RolledBack", reason: "ProgressDeadlineExceeded" }, {}],
+    });
+    expect(world.pods.get(v1)).toMatchObject({ replicas: 4, available: 4 });
+    expect(world.pods.get(v2)).toMatchObject({ replicas: 0 });
+  });
+
+  it("#1603: a first revision whose pods never come says so, and is replaced by the next", () => {
+    const world = new World(specOf("1.0.0", byInstruments));
+    world.dead.add(world.revision());
+    world.settle();
+    world.wait(world.spec.progressDeadlineSeconds + 1);
+    expect(world.status).toMatchObject({ phase: "Pending", message: "0 of 2 replicas are available" });
+    world.update(specOf("2.0.0", byInstruments));
+    world.settle();
+    expect(world.status).toMatchObject({ phase: "Healthy", stable: { revision: world.revision() } });
   });
 
   it("#1898: what was promoted is what was tested: its pods are not made anew", () => {

@@ -8,6 +8,11 @@ import { desiredRevision } from "./revision.ts";
 
 type Status = ModelDeploymentStatus;
 
+/** Whether a pause, which no deadline counts, was what the pass before stood at. */
+export function wasPaused({ conditions = [] }: Status): boolean {
+  return conditions.some(({ type, status }) => type === "Paused" && status === "True");
+}
+
 export function phaseAndConditions(observed: Observed, status: Status, holds: Hold | undefined): Status {
   const { now, object } = observed;
   const [phase, message] = phaseOf(observed, status, holds);

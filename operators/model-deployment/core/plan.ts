@@ -1,10 +1,10 @@
 import { REST } from "#runtime/contracts/ledger.ts";
 import type { CanaryStep } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
-import { type Concluded, conclude } from "./conclude.ts";
+import { goBack, promote } from "./conclude.ts";
 import { closedGates } from "./gates.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
-import { phaseAndConditions } from "./phase.ts";
+import { phaseAndConditions, wasPaused } from "./phase.ts";
 import { advance, type Hold, podsHold } from "./release.ts";
 import {
   addHistory,
@@ -88,15 +88,7 @@ function goOn(observed: Observed, status: Status, commanded: Omit<Decision, "at"
   const { stable } = status;
   const desired = desiredRevision(observed.object.spec, status);
   if (status.decision !== undefined) {
-    const { kind, revision } = status.decision;
-    const { deviation } = observed.revisions.find((view) => view.revision === revision) ?? {};
-    if (kind === "Promote" && deviation !== undefined)
-      return decided(observed, status, {
-        kind: "Rollback",
-        revision,
-        reason: "Incoherent",
-        message: deviation,
-      });
+    const { revision } = status.decision;
     if (!isLost(observed, status.decision)) return act(observed, status, status.decision);
     const message = "the spec has changed before it was made";
     return decided(observed, status, { kind: "Supersede", revision, reason: "NewSpec", message });
@@ -231,12 +223,10 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
 }
 
 function release(observed: Observed, status: Status, candidate: string, stable: string): Pass {
-  const { now, object, instruments } = observed;
-  // What a person has asked to go back to has been here before.
-  const fast = status.pinned?.revision === candidate || withinRollbackWindow(observed, status, candidate);
-  const steps = fast ? [] : stepsOf(object.spec, instruments);
+  const { now, object } = observed;
+  const fast = isFast(observed, status, candidate);
+  const steps = stepsFor(observed, status, candidate);
   const before = (type: string) => status.conditions?.find((condition) => condition.type === type);
-  const wasPaused = before("Paused")?.status === "True";
   const progress = advance(
     observed,
     {
@@ -246,7 +236,7 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
       index: Math.min(status.currentStepIndex ?? 0, steps.length),
       stepStartedAt: Date.parse(status.stepStartedAt ?? time(now)),
       // Where a pause has ended the deadline counts from here.
-      progressedAt: wasPaused ? now : Date.parse(status.progressedAt ?? time(now)),
+      progressedAt: wasPaused(status) ? now : Date.parse(status.progressedAt ?? time(now)),
       // A release that has just begun says no more of itself than its phase.
       incomplete: ["Pods", "Coherence", "Progressing"].includes(before("Progressing")?.reason ?? ""),
       paused: object.spec.paused || status.pausedAt !== undefined,
@@ -293,11 +283,13 @@ function stableReplicas({ object, stream }: Observed, steps: readonly CanaryStep
 
 function act(observed: Observed, status: Status, decision: Decision): Pass {
   const { now } = observed;
-  const result: Concluded = conclude(observed, status, decision);
-  if (!result.done) {
-    return { status, effects: result.effects, events: [], due: result.due ?? [], holds: result.holds };
-  }
   const { kind, revision, reason } = decision;
+  const result =
+    kind === "Promote"
+      ? promote(observed, status, stepsFor(observed, status, revision))
+      : { ...goBack(observed, status, revision), status, instead: undefined };
+  if (result.instead !== undefined) return decided(observed, result.status, result.instead);
+  if (!result.done) return { ...result, events: [], due: result.due ?? [] };
   const cleared = without(status, [
     "decision",
     "candidate",
@@ -354,6 +346,15 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     due: [now],
     holds: undefined,
   };
+}
+
+/** What a person has asked to go back to has been here before, as what was promoted not long ago. */
+function isFast(observed: Observed, status: Status, candidate: string): boolean {
+  return status.pinned?.revision === candidate || withinRollbackWindow(observed, status, candidate);
+}
+
+function stepsFor(observed: Observed, status: Status, candidate: string): readonly CanaryStep[] {
+  return isFast(observed, status, candidate) ? [] : stepsOf(observed.object.spec, observed.instruments);
 }
 
 /** Going back to a revision that was promoted not long ago takes no steps. */

@@ -5,7 +5,7 @@ import type { CanaryStep, ModelDeploymentSpec } from "../api/model-deployment.ts
 import type { Decision, MetricStatus } from "../api/status.ts";
 import { type ActiveMetric, activeMetrics, addMeasurement, dueAt, judge, startMetric } from "./analysis.ts";
 import { type Closed, describeGate, gateAt } from "./gates.ts";
-import type { Effect, Observed, RevisionView } from "./observed.ts";
+import type { Effect, Observed, RevisionView, StreamView } from "./observed.ts";
 import { templateOf } from "./revision.ts";
 import { instrumentsAt, ownsAll, ownsAny, weightAt } from "./steps.ts";
 
@@ -94,19 +94,7 @@ export function advance(
 ): Progress {
   const { now, object } = observed;
   const { spec } = object;
-  const metrics = metricsOf(observed, release);
-  const analysis = measured(observed, metrics, analysisBefore);
-  const effects: Effect[] = [];
-  const due: number[] = [];
-  for (const metric of metrics) {
-    const state = statusOf(analysis, metric.name, now);
-    const at = dueAt(state, metric.metric);
-    if (at === undefined) continue;
-    const { candidate, stable } = release;
-    const run = `${candidate} ${metric.name} ${state.measurements.at(-1)?.at ?? state.startedAt}`;
-    if (at > now) due.push(at);
-    else effects.push({ kind: "Measure", ...metric, candidate, stable, run });
-  }
+  const { metrics, analysis, effects, due, harm } = watch(observed, release, analysisBefore);
   const stay = (
     holds: Hold | undefined,
     decision?: Omit<Decision, "at">,
@@ -124,28 +112,16 @@ export function advance(
       analysis,
       effects: [...effects, ...more],
       holds,
-      decision: decision ?? (now > deadline ? late(release, holds) : undefined),
+      decision: decision ?? (now > deadline ? late(release.candidate, holds) : undefined),
       due: [...due, ...wakeAt, ...(holds?.paused === true ? [] : [deadline + 1])],
     };
   };
 
-  const failed = analysis.find(({ phase }) => phase === "Failed");
-  if (failed !== undefined) return stay(undefined, rollback(release, "AnalysisFailed", describe(failed)));
+  if (harm !== undefined) return stay(undefined, harm);
 
   const { index, steps } = release;
   const { revisions, stream } = observed;
   const view = revisions.find(({ revision }) => revision === release.candidate);
-  const downSince = downWhileDeciding(observed, release, view);
-  if (downSince !== undefined && now - downSince > DOWN_MS) {
-    const message = `it has had no replica for ${DOWN_MS / 1000} s`;
-    return stay(undefined, rollback(release, "CandidateUnavailable", message));
-  }
-  if (downSince !== undefined) due.push(downSince + DOWN_MS + 1);
-
-  if (view?.deviation !== undefined && stream !== undefined && ownsAny(release.candidate, stream.owners)) {
-    return stay(undefined, rollback(release, "Incoherent", view.deviation));
-  }
-
   const step = steps[index];
   const replicas = candidateReplicas(steps, index, spec.replicas, stream !== undefined);
   const template = templateOf(spec, release.candidate);
@@ -168,16 +144,8 @@ export function advance(
     const message = `no step forward until ${frozen.to}`;
     return stay({ reason: "Frozen", message, paused: true }, undefined, [], [Date.parse(frozen.to)]);
   }
-  if (stream?.reachable === false) {
-    return stay({
-      reason: "KafkaUnavailable",
-      message: "Kafka does not answer: nothing is moved",
-      paused: true,
-    });
-  }
-  if (stream?.halted === true) {
-    return stay({ reason: "Halted", message: "the kill switch is on: nothing is moved", paused: true });
-  }
+  const still = streamHold(stream);
+  if (still !== undefined) return stay(still);
   // What is not known to be good does not go on.
   const unclear = analysis.find(({ phase }) => phase === "Inconclusive");
   if (unclear !== undefined) {
@@ -239,10 +207,56 @@ export function advance(
   return stay({ reason: "Moving", message, paused: false }, undefined, [route]);
 }
 
+/** What is seen of a candidate, whether it is still being tried or is to be promoted. */
+export interface Watched {
+  readonly metrics: readonly ActiveMetric[];
+  readonly analysis: readonly MetricStatus[];
+  /** What is to be measured now. */
+  readonly effects: readonly Effect[];
+  readonly due: readonly number[];
+  /** It does harm: what is to become of it. */
+  readonly harm: Omit<Decision, "at"> | undefined;
+}
+
+export function watch(
+  observed: Observed,
+  release: Pick<Release, "candidate" | "stable" | "steps" | "index">,
+  analysisBefore: readonly MetricStatus[],
+): Watched {
+  const { now, revisions, stream } = observed;
+  const { candidate, stable } = release;
+  const metrics = metricsOf(observed, release);
+  const analysis = measured(observed, metrics, analysisBefore);
+  const effects: Effect[] = [];
+  const due: number[] = [];
+  for (const metric of metrics) {
+    const state = statusOf(analysis, metric.name, now);
+    const at = dueAt(state, metric.metric);
+    if (at === undefined) continue;
+    const run = `${candidate} ${metric.name} ${state.measurements.at(-1)?.at ?? state.startedAt}`;
+    if (at > now) due.push(at);
+    else effects.push({ kind: "Measure", ...metric, candidate, stable, run });
+  }
+  const seen = (harm?: Omit<Decision, "at">): Watched => ({ metrics, analysis, effects, due, harm });
+
+  const failed = analysis.find(({ phase }) => phase === "Failed");
+  if (failed !== undefined) return seen(rollback(candidate, "AnalysisFailed", describe(failed)));
+  const view = revisions.find(({ revision }) => revision === candidate);
+  const downSince = downWhileDeciding(observed, release, view);
+  if (downSince !== undefined && now - downSince > DOWN_MS) {
+    const message = `it has had no replica for ${DOWN_MS / 1000} s`;
+    return seen(rollback(candidate, "CandidateUnavailable", message));
+  }
+  if (downSince !== undefined) due.push(downSince + DOWN_MS + 1);
+  if (view?.deviation !== undefined && stream !== undefined && ownsAny(candidate, stream.owners))
+    return seen(rollback(candidate, "Incoherent", view.deviation));
+  return seen();
+}
+
 /** Since when a candidate that decides on something has had no replica, while stable has some. */
 function downWhileDeciding(
   { revisions, stream }: Observed,
-  { candidate, stable, index }: Release,
+  { candidate, stable, index }: Pick<Release, "candidate" | "stable" | "index">,
   view: RevisionView | undefined,
 ): number | undefined {
   const decides = stream === undefined ? index > 0 : stream.reachable && ownsAny(candidate, stream.owners);
@@ -258,6 +272,15 @@ export function steadySince(
   const wait = Math.min(STEADY_AFTER_CRASH_MS, (progressDeadlineSeconds * 1000) / 3);
   const crashed = crashedAt === undefined ? 0 : crashedAt + wait;
   return Math.max(readySince + STEADY_MS, crashed);
+}
+
+/** Why nothing is moved forward, which no deadline counts. */
+export function streamHold(stream: StreamView | undefined): Hold | undefined {
+  if (stream?.reachable === false)
+    return { reason: "KafkaUnavailable", message: "Kafka does not answer: nothing is moved", paused: true };
+  if (stream?.halted === true)
+    return { reason: "Halted", message: "the kill switch is on: nothing is moved", paused: true };
+  return undefined;
 }
 
 /** What a revision lacks of its replicas; undefined where it has them, and all are what was released. */
@@ -280,7 +303,10 @@ export function coherenceHold({ coherent, deviation }: RevisionView): Hold | und
   };
 }
 
-function metricsOf(observed: Observed, { index, steps }: Release): readonly ActiveMetric[] {
+function metricsOf(
+  observed: Observed,
+  { index, steps }: Pick<Release, "index" | "steps">,
+): readonly ActiveMetric[] {
   const { spec } = observed.object;
   const background =
     spec.analysis !== undefined && index >= spec.analysis.startingStep
@@ -335,14 +361,12 @@ function describe({ name, measurements }: MetricStatus): string {
   return `${name}: ${last?.message ?? last?.verdict ?? "not measured"}`;
 }
 
-function rollback(release: Release, reason: string, message: string): Omit<Decision, "at"> {
-  return { kind: "Rollback", revision: release.candidate, reason, message };
+function rollback(revision: string, reason: string, message: string): Omit<Decision, "at"> {
+  return { kind: "Rollback", revision, reason, message };
 }
 
-function late(release: Release, holds: Hold | undefined): Omit<Decision, "at"> {
-  return rollback(
-    release,
-    "ProgressDeadlineExceeded",
-    `no progress in time: ${holds?.message ?? "not known why"}`,
-  );
+/** What has not got further for as long as it may goes back. */
+export function late(revision: string, holds: Hold | undefined): Omit<Decision, "at"> {
+  const message = `no progress in time: ${holds?.message ?? "not known why"}`;
+  return rollback(revision, "ProgressDeadlineExceeded", message);
 }
