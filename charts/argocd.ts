@@ -260,7 +260,10 @@ function wave(number: number): Record<string, string> {
 
 const VERBS = ["promote", "promote-full", "pause", "resume", "abort", "retry", "undo"];
 
-/** Health and actions of a ModelDeployment, for `kubectl apply --server-side`: Argo CD's other settings stay. */
+/**
+ * Health and actions of a ModelDeployment, and the health of definitions, for `kubectl apply --server-side`: Argo CD's other
+ * settings stay.
+ */
 function customizations({ namespace }: ArgoSettings): object {
   const lua = (name: string) => readFileSync(join(folder, "lua", `${name}.lua`), "utf8");
   const definitions = VERBS.map((verb) => ({
@@ -272,6 +275,8 @@ function customizations({ namespace }: ArgoSettings): object {
     kind: "ConfigMap",
     metadata: { name: "argocd-cm", namespace, labels: { [PART_OF]: "argocd" } },
     data: {
+      "resource.customizations.health.apiextensions.k8s.io_CustomResourceDefinition":
+        lua("definition-health"),
       "resource.customizations.health.baton.dev_ModelDeployment": lua("health"),
       "resource.customizations.actions.baton.dev_ModelDeployment": stringify(
         { "discovery.lua": lua("discovery"), definitions },

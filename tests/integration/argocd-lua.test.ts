@@ -24,10 +24,14 @@ beforeAll(async () => {
 }, 900_000);
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-async function override(what: string, status: Status | undefined, ...args: string[]): Promise<string> {
-  const file = join(folder, "object.yaml");
+function override(what: string, status: Status | undefined, ...args: string[]): Promise<string> {
   const metadata = { name: "momentum", namespace: "baton", generation: 2, resourceVersion: "77" };
   const object = { apiVersion: "baton.dev/v1alpha1", kind: "ModelDeployment", metadata, spec: {}, status };
+  return overrideOf(object, what, ...args);
+}
+
+async function overrideOf(object: object, what: string, ...args: string[]): Promise<string> {
+  const file = join(folder, "object.yaml");
   await writeFile(file, stringify(object));
   const command = [
     "admin",
@@ -39,7 +43,9 @@ async function override(what: string, status: Status | undefined, ...args: strin
     "--argocd-cm-path",
     settings,
   ];
-  const { stdout, stderr, status: code } = spawnSync(argocd, command, { encoding: "utf8" });
+  // It leaves behind what it compares.
+  const env = { ...process.env, TMPDIR: folder };
+  const { stdout, stderr, status: code } = spawnSync(argocd, command, { encoding: "utf8", env });
   if (code !== 0) throw new Error(`argocd ${what}: ${stderr}`);
   return stdout;
 }
@@ -90,6 +96,39 @@ describe("health", () => {
     const output = await override("health", old);
     expect(output).toContain("STATUS: Progressing");
     expect(output).not.toContain("as before");
+  });
+});
+
+describe("health of a definition", () => {
+  const accepted = { type: "NamesAccepted", status: "True", message: "no conflicts found" };
+  const health = (conditions: object[] | undefined, more: object = {}) =>
+    overrideOf(
+      {
+        ...{ apiVersion: "apiextensions.k8s.io/v1", kind: "CustomResourceDefinition" },
+        ...{ metadata: { name: "models.baton.dev", ...more }, spec: {} },
+        ...(conditions === undefined ? {} : { status: { conditions } }),
+      },
+      "health",
+    );
+
+  it.each([
+    ["has just been made", undefined],
+    ["is not served yet", [accepted, { type: "Established", status: "False", reason: "Installing" }]],
+  ])("that %s is no failure", async (_, conditions) => {
+    expect(await health(conditions)).toContain("STATUS: Progressing");
+  });
+
+  it("is good when it is served, and bad when its names are taken or its schema is none", async () => {
+    const served = { type: "Established", status: "True", message: "the initial names have been accepted" };
+    expect(await health([accepted, served])).toContain("STATUS: Healthy");
+    const deleted = { deletionTimestamp: "2026-01-01T00:00:00Z" };
+    expect(await health([accepted, served], deleted)).toContain("STATUS: Progressing");
+    const taken = { type: "NamesAccepted", status: "False", message: "models is taken" };
+    const output = await health([taken, served]);
+    expect(output).toContain("STATUS: Degraded");
+    expect(output).toContain("models is taken");
+    const schema = { type: "NonStructuralSchema", status: "True", message: "spec.x: type is missing" };
+    expect(await health([accepted, served, schema])).toContain("STATUS: Degraded");
   });
 });
 

@@ -10,10 +10,11 @@ import {
 } from "@kubernetes/client-node";
 import { parse, parseAllDocuments } from "yaml";
 import { connects } from "#clusters/local/kafka.ts";
+import { freePort } from "#clusters/local/ports.ts";
 import { ensureToolchain, toolPath } from "#clusters/local/toolchain/index.ts";
 import { ARGOCD } from "#clusters/local/toolchain/tools.ts";
 import type { TestCluster } from "./fresh-cluster.ts";
-import { freePort, Subject } from "./processes.ts";
+import { Subject } from "./processes.ts";
 import { waitFor } from "./wait.ts";
 
 // The real Argo CD as processes against a local cluster: repo server, application controller, ApplicationSet controller and
@@ -65,6 +66,7 @@ export class ArgoCd {
       ARGOCD_GPG_ENABLED: "false",
       HOME: folder,
       TMPDIR: folder,
+      ARGOCD_ASK_PASS_SOCK: join(folder, "ask-pass.sock"),
     };
     const parts = new Map<Part, Subject>();
     for (const part of PARTS) {
