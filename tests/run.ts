@@ -32,7 +32,8 @@ Tests that draw by chance print their seed; SEED=... repeats one.`);
 }
 
 const root = join(import.meta.dirname, "..");
-const results = join(root, ".baton", "test-results.json");
+/** Of this process alone: another one may be testing beside it. */
+const results = join(root, ".baton", `test-results-${process.pid}.json`);
 /** The clusters that tests make, by name. */
 const CLUSTERS = ["test", "fire", "gitops", "faults", "faults-b", "faults-port"];
 const resultSchema = z.object({
@@ -88,7 +89,6 @@ interface Round {
 async function round(projects: readonly string[]): Promise<Round> {
   const wanted = projects.filter((name) => values.project.length === 0 || values.project.includes(name));
   if (wanted.length === 0 || stopped) return { code: stopped ? 1 : 0, passed: 0, failed: 0, failures: [] };
-  await rm(results, { force: true });
   const output = ["--reporter=default", "--reporter=json", `--outputFile.json=${results}`];
   const chosen = wanted.flatMap((name) => ["--project", name]);
   child = spawn("vitest", ["run", "--passWithNoTests", ...output, ...chosen, ...filters], {
@@ -98,6 +98,7 @@ async function round(projects: readonly string[]): Promise<Round> {
   });
   const code = await new Promise<number>((resolve) => child?.on("close", (status) => resolve(status ?? 1)));
   const text = await readFile(results, "utf8").catch(() => "{}");
+  await rm(results, { force: true });
   const { data } = resultSchema.safeParse(JSON.parse(text));
   const failures = (data?.testResults ?? []).flatMap(({ name, message, assertionResults }) => {
     const failed = assertionResults.filter(({ status }) => status === "failed");
@@ -107,7 +108,9 @@ async function round(projects: readonly string[]): Promise<Round> {
       (text) => `${relative(root, name)}: ${text.slice(0, MAX_FAILURE)}`,
     );
   });
-  return { code, passed: data?.numPassedTests ?? 0, failed: data?.numFailedTests ?? 0, failures };
+  // What failed outside of a test, such as in loading a file, is counted as one.
+  const failed = data?.numFailedTests || (code === 0 ? 0 : 1);
+  return { code, passed: data?.numPassedTests ?? 0, failed, failures };
 }
 
 // Clusters of their own must not take the cores from the others while they have nothing to do.

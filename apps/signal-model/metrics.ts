@@ -16,7 +16,7 @@ export function deciderMetrics(registry: Registry) {
     endToEnd: new Histogram({
       name: "baton_signal_end_to_end_seconds",
       help: "From the event at its source to the committed signal",
-      buckets: [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 5],
+      buckets: [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10],
       registers,
     }),
   };

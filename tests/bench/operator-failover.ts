@@ -3,7 +3,7 @@ import { OPERATOR_MEMORY } from "#charts/render.ts";
 import type { KubeApi, KubeObject, Resource } from "#operators/controller-kit/api.ts";
 import { type TestCluster, withCluster } from "#tests/support/fresh-cluster.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";
-import { freePort, Subject } from "#tests/support/processes.ts";
+import { Subject } from "#tests/support/processes.ts";
 import { withShippedOperator } from "#tests/support/shipped-operator.ts";
 import { waitFor } from "#tests/support/wait.ts";
 import { machine, percentile, table } from "./table.ts";
@@ -33,7 +33,7 @@ async function failOver(cluster: TestCluster, args: readonly string[]): Promise<
       POD_NAMESPACE: bench.namespace,
       POD_NAME: name,
       WATCH_NAMESPACE: bench.namespace,
-      HTTP_PORT: String(await freePort()),
+      HTTP_PORT: "0",
       LOG_LEVEL: "info",
       ...OPERATOR_MEMORY,
     });

@@ -2,13 +2,14 @@ import { execFile } from "node:child_process";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { OPERATOR_MEMORY } from "#charts/render.ts";
+import { freePort } from "#clusters/local/ports.ts";
 import { ensureToolchain, toolPath } from "#clusters/local/toolchain/index.ts";
 import { ARGO_ROLLOUTS } from "#clusters/local/toolchain/tools.ts";
 import type { KubeApi, KubeObject, Resource } from "#operators/controller-kit/api.ts";
 import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import type { TestCluster } from "#tests/support/fresh-cluster.ts";
 import { type OperatorBench, SHELL } from "#tests/support/operator-bench.ts";
-import { freePort, Subject } from "#tests/support/processes.ts";
+import { Subject } from "#tests/support/processes.ts";
 
 // Who takes part in the benchmark of many releases at once: the operator, and Argo Rollouts with the same steps, pods and
 // API server.

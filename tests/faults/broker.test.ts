@@ -67,7 +67,7 @@ interface Verdict {
 }
 
 async function verdict(topic: string, acknowledged: ReadonlySet<string>): Promise<Verdict> {
-  const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), topic);
+  const values = await consoleConsumer(brokers, topic, acknowledged.size);
   const seen = new Map<string, number>();
   for (const value of values) seen.set(value, (seen.get(value) ?? 0) + 1);
   return {
@@ -196,7 +196,7 @@ describe("connections to a broker", () => {
     await expect(write("c")).resolves.toMatchObject({ offset: 2n });
     await slow;
     expect(clients).toHaveLength(2);
-    const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), TOPIC);
+    const values = await consoleConsumer(brokers, TOPIC, 4);
     expect(values.toSorted()).toEqual(["a", "b", "c", "slow"]);
     await producer.close();
     await bus.close();
@@ -210,7 +210,7 @@ describe("connections to a broker", () => {
     const second = expect(write("b")).resolves.toMatchObject({ offset: 1n });
     await producer.close();
     await Promise.all([first, second]);
-    const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), TOPIC);
+    const values = await consoleConsumer(brokers, TOPIC, 2);
     expect(values).toEqual(["a", "b"]);
     await bus.close();
   });

@@ -109,7 +109,7 @@ describe("the local cluster", () => {
       expect(await podPid()).toBe(pod);
       expect(existsSync(`/proc/${pod}`)).toBe(true);
       // The control plane works: something new gets run.
-      await bench.shell(`after-${name}`, "sleep 1000");
+      await bench.shell(`after-${name}`, "exec sleep 1000");
       await bench.until(`after-${name}`, "ready", isReady, 30_000);
     },
   );

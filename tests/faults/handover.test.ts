@@ -16,6 +16,8 @@ import { waitFor } from "#tests/support/wait.ts";
 // the topics hold and knows nothing of what happened. The long form runs with FAULTS=full.
 
 const FULL = process.env["FAULTS"] === "full";
+/** Each kind of fault once: with FAULTS=short, and in CI. Otherwise some of them, by chance. */
+const ALL_KINDS = FULL || process.env["FAULTS"] === "short" || process.env["CI"] === "true";
 const SEED = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
 const TOPIC = "md.crypto.main";
 const DEPLOYMENT = "d";
@@ -180,11 +182,12 @@ describe("hand-overs", () => {
     conductor: ["requested", "conducting", "completed"],
     force: ["fenced-owner", "forced", ""],
   };
-  const HANDOVERS = FULL ? 50 : kinds.length;
-  const MESSAGES = FULL ? 200_000 : 10_000;
+  const FEW = 6;
+  const HANDOVERS = FULL ? 50 : ALL_KINDS ? kinds.length : FEW;
+  const MESSAGES = FULL ? 200_000 : 5_000;
   const PER_SECOND = 500;
 
-  it(`${HANDOVERS} of them under ${kinds.length - 1} kinds of faults: nothing lost, doubled, misplaced or out of order`, {
+  it(`${HANDOVERS} of them under ${ALL_KINDS ? kinds.length - 1 : "some"} kinds of faults: nothing lost, doubled, misplaced or out of order`, {
     timeout: 1_800_000,
   }, async () => {
     console.log(`seed ${SEED} (SEED=${SEED} repeats the choices)`);
@@ -209,7 +212,12 @@ describe("hand-overs", () => {
       more.push(...turns.force.slice(1).map((): Kind => "owner dead for good"));
     }
     while (kinds.length + more.length < HANDOVERS) more.push(pick(kinds));
-    const schedule: readonly Kind[] = [...kinds, ...more.toSorted(() => random.uniform() - 0.5)];
+    const byChance = (list: readonly Kind[]) =>
+      list
+        .map((kind) => ({ kind, place: random.uniform() }))
+        .toSorted((a, b) => a.place - b.place)
+        .map(({ kind }) => kind);
+    const schedule = ALL_KINDS ? [...kinds, ...byChance(more)] : byChance(kinds).slice(0, FEW);
     let rollbacks = 0;
 
     for (let i = 0; i < HANDOVERS; i++) {

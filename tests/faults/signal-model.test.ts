@@ -85,7 +85,7 @@ describe("signal-model", () => {
     });
     await model.process.end("SIGTERM");
 
-    const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), topics.signals("killed"));
+    const values = await consoleConsumer(brokers, topics.signals("killed"), total);
     const offsets = values.map((value) => JSON.parse(value).input as { partition: number; offset: string });
     const perPartition = Array.from({ length: PARTITIONS }, (_, p) =>
       offsets.filter((input) => input.partition === p).map((input) => Number(input.offset)),
@@ -137,7 +137,7 @@ describe("signal-model", () => {
     expect(model.process.running).toBe(true);
     expect(await tripped(2)).toBe(true);
     await model.process.end("SIGTERM");
-    const values = await consoleConsumer(brokers.libs, brokers.addresses.join(), topics.signals("held"));
+    const values = await consoleConsumer(brokers, topics.signals("held"), await end());
     expect(values).toHaveLength(await end());
   });
 });

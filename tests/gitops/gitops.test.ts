@@ -15,7 +15,7 @@ import { verifyHistory } from "#runtime/handover/history/read.ts";
 import type { Verdict } from "#runtime/handover/history/verify.ts";
 import { ArgoCd, NAMESPACE } from "#tests/support/argocd.ts";
 import { type TestCluster, wipeCluster } from "#tests/support/fresh-cluster.ts";
-import { freePort, Subject } from "#tests/support/processes.ts";
+import { Subject } from "#tests/support/processes.ts";
 import { Repository } from "#tests/support/repository.ts";
 import { exampleModel } from "#tests/support/signal-model.ts";
 import { waitFor } from "#tests/support/wait.ts";
@@ -130,7 +130,10 @@ const model = () => api.get<Model>(MODELS, "baton", NAME);
 const application = (name: string) => api.get<Application>(APPLICATIONS, NAMESPACE, name);
 const stateOf = ({ status }: Application) => `${status?.sync?.status} ${status?.health?.status}`;
 
-async function until(name: string, state: string, commit?: string, timeoutMs = 60_000): Promise<Application> {
+/** A release takes half a minute, more where the machine is slow. */
+const UNTIL_MS = 120_000;
+
+async function until(name: string, state: string, commit?: string): Promise<Application> {
   let last: Application | undefined;
   try {
     return await waitFor(
@@ -140,7 +143,7 @@ async function until(name: string, state: string, commit?: string, timeoutMs = 6
         const there = commit === undefined || last.status?.sync?.revision === commit;
         return there && stateOf(last) === state ? last : undefined;
       },
-      timeoutMs,
+      UNTIL_MS,
       100,
     );
   } catch (error) {
@@ -176,7 +179,7 @@ async function bootstrap(): Promise<void> {
   for (const document of parseAllDocuments(text)) await objects.create(document.toJS());
   await until("baton", "Synced Healthy", pushed());
   await waitFor("the applications", () => application(RELEASED), 60_000);
-  for (const name of APPLICATIONS_HERE) await until(name, "Synced Healthy", pushed(), 120_000);
+  for (const name of APPLICATIONS_HERE) await until(name, "Synced Healthy", pushed());
 }
 
 async function windowsAre(count: number): Promise<void> {
@@ -235,7 +238,7 @@ beforeAll(async () => {
     ...{
       KUBECONFIG: kubeconfig,
       KAFKA_BROKERS: `127.0.0.1:${ports.kafka}`,
-      HTTP_PORT: String(await freePort()),
+      HTTP_PORT: "0",
     },
     ...{ GIT_URL: repository.url, GIT_PATH: "clusters/local", GIT_MODE: "push", LOG_LEVEL: "info" },
   });
@@ -250,7 +253,7 @@ afterAll(async () => {
   await repository?.close();
 }, 120_000);
 
-describe("Git push to deploy", { timeout: 180_000 }, () => {
+describe("Git push to deploy", { timeout: 400_000 }, () => {
   it("brings everything up from an empty cluster", async () => {
     await pushValues({}, "Begin");
     const started = Date.now();
@@ -382,7 +385,7 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
     // Without a word Argo CD looks again after minutes.
     await refresh();
     for (const name of APPLICATIONS_HERE) {
-      await until(name, "Synced Healthy", opened, 120_000);
+      await until(name, "Synced Healthy", opened);
       await waitFor("its last sync to end", async () => (await application(name)).operation === undefined);
     }
   });
@@ -391,7 +394,7 @@ describe("Git push to deploy", { timeout: 180_000 }, () => {
     // The smoke test of the last sync may be about to be made anew.
     const before = await waitFor("all that Git owns", ownedByGit);
     const decided = await verdict();
-    expect(decided.ok).toBe(true);
+    expect(decided).toMatchObject({ ok: true, violations: [] });
     const { stable } = (await model()).status ?? {};
     await argo.close();
     await writer.end("SIGTERM");

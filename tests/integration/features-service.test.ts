@@ -2,12 +2,13 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { freePort } from "#clusters/local/ports.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import type { Producer } from "#runtime/bus/port.ts";
 import { MarketData, SCHEMA_HEADER } from "#runtime/contracts/index.ts";
 import { FeatureStore } from "#runtime/features/index.ts";
 import { TICKS_VIEW, TickFeatures } from "#runtime/market/ticks.ts";
-import { freePort, Subject } from "#tests/support/processes.ts";
+import { Subject } from "#tests/support/processes.ts";
 import { trade } from "#tests/support/signal-model.ts";
 import { waitFor } from "#tests/support/wait.ts";
 

@@ -2,7 +2,8 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { freePort, Subject } from "#tests/support/processes.ts";
+import { freePort } from "#clusters/local/ports.ts";
+import { Subject } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -61,7 +62,7 @@ describe("a service", () => {
     const service = run(
       `setTimeout(() => { throw new Error("boom"); }, 50); return { stop: async () => {} };`,
       {
-        HTTP_PORT: String(await freePort()),
+        HTTP_PORT: "0",
       },
     );
     service.start();
@@ -120,7 +121,7 @@ describe("a service", () => {
     await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve));
     const endpoint = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
     const service = run(`tracer.startSpan("a-span-of-ours").end(); return { stop: async () => {} };`, {
-      HTTP_PORT: String(await freePort()),
+      HTTP_PORT: "0",
       OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
     });
     service.start();

@@ -41,7 +41,10 @@ async function until(
     what,
     async () => {
       const now = await status();
-      return check(now) ? now : undefined;
+      if (check(now)) return now;
+      // What it was like instead, where it does not become so.
+      const { phase, message, history } = now;
+      throw new Error(JSON.stringify({ phase, message, last: history?.[0] }));
     },
     120_000,
     500,
@@ -245,7 +248,7 @@ describe("the platform on real kubelets", () => {
     const node = model?.spec.nodeName ?? "";
     expect(node).not.toBe(kafka?.spec.nodeName);
     const before = await history();
-    expect(before).toMatchObject({ ok: true, violations: [] });
+    expect(before, JSON.stringify(before.violations)).toMatchObject({ ok: true, violations: [] });
     await kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s");
     await waitFor(
       "everything on the other node",
@@ -273,7 +276,7 @@ describe("the platform on real kubelets", () => {
       60_000,
       1_000,
     );
-    expect(after).toMatchObject({ ok: true, violations: [] });
+    expect(after, JSON.stringify(after.violations)).toMatchObject({ ok: true, violations: [] });
     expect(after.counts["handovers"]).toBeGreaterThan(0);
     await until("healthy", ({ phase }) => phase === "Healthy");
   });

@@ -23,8 +23,10 @@ import { waitFor } from "./wait.ts";
 // revision has some, a worker in this process decides on the stream in their place, with the production code, on the
 // in-memory bus.
 
-/** A release that does nothing for so long has come to its end: its steps take a second. */
+/** A release that does nothing for so long has come to its end, or is held up: its steps take a second. */
 const QUIET_MS = 1_500;
+/** What is not as it should be by then will not be. A request that finds no answer is given up after 15 s, and repeated. */
+const END_MS = 40_000;
 
 export class Fire {
   readonly bench: OperatorBench;
@@ -114,10 +116,19 @@ export class Fire {
     await api.merge(MODEL_DEPLOYMENTS, namespace, name, { metadata });
   }
 
-  /** What it has all come to, in words that are the same for each run. */
-  async end(): Promise<End> {
-    if (this.#crash?.dead === true) await this.#successor;
-    await this.#quiet();
+  /** What it has all come to, in words that are the same for each run; a while is waited for it to be so. */
+  async end(isOver: (end: End) => boolean = () => true): Promise<End> {
+    const deadline = Date.now() + END_MS;
+    for (;;) {
+      await this.#quiet();
+      // It may have died just now.
+      if (this.#crash?.dead === true) await this.#successor;
+      const end = await this.#seen();
+      if (isOver(end) || Date.now() > deadline) return end;
+    }
+  }
+
+  async #seen(): Promise<End> {
     const { api, namespace } = this.bench;
     const status = this.status();
     const versions = new Map(
@@ -194,14 +205,13 @@ export interface End {
   readonly events: readonly string[];
 }
 
-/** Throws with what is not alike. */
-export function expectSame(end: End, wanted: End): void {
+/** What is not alike. */
+function differences(end: End, wanted: End): readonly string[] {
   const parts = Object.keys(wanted) as (keyof End)[];
-  const apart = parts.flatMap((part) => {
+  return parts.flatMap((part) => {
     const [is, should] = [JSON.stringify(end[part]), JSON.stringify(wanted[part])];
     return is === should ? [] : [`${part} is ${is}, not ${should}`];
   });
-  if (apart.length > 0) throw new Error(apart.join("; "));
 }
 
 /** What happens to a ModelDeployment. */
@@ -327,19 +337,27 @@ export interface Outcome {
   readonly died: boolean;
 }
 
+export interface Played {
+  readonly crash?: Crash;
+  readonly options?: (fire: Fire) => Partial<OperatorOptions>;
+  /** What it has to come to. */
+  readonly wanted?: End;
+}
+
 /** A scenario from its beginning to its end; nothing may be lost or decided twice on the way. */
 export async function play(
   cluster: TestCluster,
   scenario: Scenario,
-  crash = new Crash(),
-  options: (fire: Fire) => Partial<OperatorOptions> = () => ({}),
+  { crash = new Crash(), options = () => ({}), wanted }: Played = {},
 ): Promise<Outcome> {
   const fire = await new Fire(cluster, scenario.hasStream).open();
   try {
     if (scenario.hasStream) await fire.bench.startStream(40);
     await fire.operate(crash, options(fire));
     await scenario.run(fire);
-    const end = await fire.end();
+    const apart = (end: End) => (wanted === undefined ? [] : differences(end, wanted));
+    const end = await fire.end((end) => apart(end).length === 0);
+    if (apart(end).length > 0) throw new Error(apart(end).join("; "));
     if (scenario.hasStream && end.stable !== undefined) await fire.bench.verify();
     return { end, writes: crash.writes, died: crash.dead };
   } finally {

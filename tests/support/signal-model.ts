@@ -1,9 +1,10 @@
 import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { freePort } from "#clusters/local/ports.ts";
 import type { InRecord } from "#runtime/bus/port.ts";
 import { decode, type MarketData, Signal } from "#runtime/contracts/index.ts";
-import { freePort, Subject } from "./processes.ts";
+import { Subject } from "./processes.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 export const MODEL_URI = `file://${join(root, "apps/signal-model/models/momentum/1.0.0/model.json")}`;

@@ -4,7 +4,7 @@ import { DEPLOYMENTS, type Deployment } from "#operators/model-deployment/adapte
 import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import { seededRandom } from "#runtime/market/random.ts";
 import { Crash } from "#tests/support/crash.ts";
-import { Fire } from "#tests/support/fire.ts";
+import { type End, Fire } from "#tests/support/fire.ts";
 import { shortCanary } from "#tests/support/model-deployments.ts";
 import type { Draft } from "#tests/support/operator-bench.ts";
 import { each } from "#tests/support/points.ts";
@@ -49,10 +49,11 @@ describe("changes in mid-release", { timeout: 900_000 }, () => {
         }
         const last = versions.at(-1) ?? "";
         await fire.stable(last);
-        const end = await fire.end();
+        const running = ({ deployments }: End) => deployments.filter((one) => !one.endsWith(" 0"));
+        const end = await fire.end((end) => running(end).length === 1);
         expect(end).toMatchObject({ phase: "Healthy", stable: last, owners: [last] });
         expect(end.condemned).toBeUndefined();
-        expect(end.deployments.filter((one) => !one.endsWith(" 0"))).toEqual([`${last} 1`]);
+        expect(running(end)).toEqual([`${last} 1`]);
         await fire.bench.verify();
       } catch (error) {
         failures.push(
@@ -89,9 +90,10 @@ describe("changes in mid-release", { timeout: 900_000 }, () => {
     await fire.bench.update(spec("2.0.0"));
     await fire.stable("2.0.0");
     await sleep(5_000);
+    // A slow machine takes longer for as many.
+    await waitFor("the writes of others", () => others > 60, 60_000);
     const written = crash.writes.length - before;
     clearInterval(writer);
-    expect(others).toBeGreaterThan(60);
     // As many as without them, which are some 25.
     expect(written).toBeLessThan(40);
     await fire.bench.verify();

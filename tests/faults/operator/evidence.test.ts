@@ -1,9 +1,9 @@
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { freePort } from "#clusters/local/ports.ts";
 import { Crash } from "#tests/support/crash.ts";
 import { Fire } from "#tests/support/fire.ts";
 import type { Draft } from "#tests/support/operator-bench.ts";
-import { freePort } from "#tests/support/processes.ts";
 
 // Fail closed: a release of which nobody can say whether it is good is never promoted, however quickly its steps would
 // pass; the deadline takes it back. Prometheus is the real one where it can be brought to do so.

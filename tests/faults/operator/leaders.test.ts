@@ -11,7 +11,7 @@ import { seededRandom } from "#runtime/market/random.ts";
 import { applyCharts, operatorAccount } from "#tests/support/operator-account.ts";
 import { OperatorBench } from "#tests/support/operator-bench.ts";
 import { each } from "#tests/support/points.ts";
-import { freePort, Subject } from "#tests/support/processes.ts";
+import { Subject } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 // Two operators as processes. The one that leads is frozen (SIGSTOP) in the middle of one of its writes, the other one
@@ -130,7 +130,7 @@ class Pair {
       POD_NAMESPACE: namespace,
       POD_NAME: name,
       WATCH_NAMESPACE: namespace,
-      HTTP_PORT: String(await freePort()),
+      HTTP_PORT: "0",
       LOG_LEVEL: "info",
     });
     return { name, gate, operator };
@@ -154,6 +154,17 @@ class Pair {
 
   /** What the API server answered to the writes of a leader that was frozen at its n-th one, after another one wrote. */
   async round(nth: number): Promise<readonly number[]> {
+    try {
+      return await this.#round(nth);
+    } catch (error) {
+      const said = this.#sides.map(({ name, operator }) => {
+        return `${name} ${operator.running ? "runs" : "has ended"}: ${operator.output.slice(-2_000)}`;
+      });
+      throw new Error([String(error), ...said].join("\n"), { cause: error });
+    }
+  }
+
+  async #round(nth: number): Promise<readonly number[]> {
     const { bench } = this;
     const leader = await this.#leader();
     const old = this.#sides.find(({ name }) => name === leader);
