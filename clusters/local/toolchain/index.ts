@@ -7,6 +7,7 @@ import { errnoOf, LocalError, messageOf } from "../errors.ts";
 import { type ExecOptions, type ExecResult, exec } from "./exec.ts";
 import { installOnce } from "./install.ts";
 import { ensureClassArchive } from "./kafka-classes.ts";
+import { type Downloads, downloadRelease } from "./release.ts";
 import { candidates, TOOLS, type Tool, toolFolder } from "./tools.ts";
 
 /** Where each tool is: the path of a binary, or for `kafka` the folder of its jars. */
@@ -53,25 +54,26 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
   if (missing.length > 0) {
     const seconds = missing.reduce((sum, tool) => sum + tool.coldSeconds, 0);
     options.progress(
-      `toolchain: ${missing.map((tool) => tool.name).join(", ")} missing; about ${minutes(seconds)}`,
+      `toolchain: ${missing.map((tool) => tool.name).join(", ")} missing; about ${minutes(seconds)} where all is built`,
     );
+    const downloads: Downloads = { unusable: new Map(), env, progress: options.progress };
     // One Go build at a time (each uses every core); the downloads go beside it.
     const compiled = missing.filter((tool) => tool.source.kind === "go");
     const fetched = missing.filter((tool) => tool.source.kind !== "go");
-    await Promise.all([compiled, fetched].map((queue) => installAll(queue)));
+    await Promise.all([compiled, fetched].map((queue) => installAll(queue, downloads)));
   }
   // Nothing is written beside jars that are somebody else's.
   if (env["KAFKA_LIBS"] === undefined) await ensureClassArchive(found.get("kafka") ?? "", options.progress);
   return { paths: new Map(tools.map((tool) => [tool.name, found.get(tool.name) ?? ""])) };
 
-  async function installAll(queue: readonly Tool[]): Promise<void> {
+  async function installAll(queue: readonly Tool[], downloads: Downloads): Promise<void> {
     for (const tool of queue) {
       const started = Date.now();
       const elapsed = () => `${((Date.now() - started) / 1000).toFixed(0)} s`;
       options.progress(`toolchain: ${verb(tool)} ${tool.name} ${tool.version} ...`);
       const ticker = setInterval(() => options.progress(`toolchain: ${tool.name} ... ${elapsed()}`), 15_000);
       try {
-        await install(tool, cache, options.progress);
+        await install(tool, cache, downloads);
       } finally {
         clearInterval(ticker);
       }
@@ -84,8 +86,8 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
   }
 }
 
-function verb(tool: Tool): string {
-  return tool.source.kind === "go" ? "building" : "fetching";
+function verb({ source }: Tool): string {
+  return source.kind === "go" && source.release === undefined ? "building" : "fetching";
 }
 
 function minutes(seconds: number): string {
@@ -118,8 +120,9 @@ function goodVersion(path: string, tool: Tool): boolean {
   return result.status === 0 && tool.accepts.test(`${result.stdout}${result.stderr}`);
 }
 
-async function install(tool: Tool, cache: string, progress: (line: string) => void): Promise<void> {
+async function install(tool: Tool, cache: string, downloads: Downloads): Promise<void> {
   const folder = toolFolder(cache, tool);
+  const { progress } = downloads;
   const onWait = (pid: number) =>
     progress(`toolchain: waiting for process ${pid}, which installs ${tool.name}`);
   const source = tool.source;
@@ -143,6 +146,11 @@ async function install(tool: Tool, cache: string, progress: (line: string) => vo
       return installOnce(
         folder,
         async (temporary) => {
+          if (source.release !== undefined) {
+            const why = await downloadRelease(source.release, temporary, tool.name, downloads);
+            if (why === undefined) return;
+            progress(`toolchain: no ready ${tool.name} (${why}): building it ...`);
+          }
           const output = join(temporary, tool.name);
           const args = ["build", "-trimpath", "-ldflags", source.ldflags, "-o", output, source.package];
           const fix =

@@ -73,8 +73,8 @@ describe("the order of look-up", () => {
       "/assets/etcd",
       "/a/etcd",
       "/b/etcd",
-      "/cache/toolchain/etcd-3.6.16/etcd",
+      `/cache/toolchain/etcd-${etcd.version}/etcd`,
     ]);
-    expect(candidates(etcd, { PATH: "" }, "/cache")).toEqual(["/cache/toolchain/etcd-3.6.16/etcd"]);
+    expect(candidates(etcd, { PATH: "" }, "/cache")).toEqual([`/cache/toolchain/etcd-${etcd.version}/etcd`]);
   });
 });

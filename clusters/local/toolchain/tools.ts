@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { type ReleaseFile, releaseArchitecture } from "./release.ts";
 
 /** How a tool comes onto the machine when it is not there yet. */
 export type Source =
@@ -8,6 +9,8 @@ export type Source =
       readonly module: string;
       readonly package: string;
       readonly ldflags: string;
+      /** The official binary of the same version, for machines that reach its publisher. */
+      readonly release?: ReleaseFile;
       /** A folder of a module whose files come with the binary. */
       readonly files?: { readonly of: string; readonly folder: string };
     }
@@ -28,6 +31,7 @@ export interface Tool {
 
 /** The version of all that is Kubernetes. */
 export const KUBERNETES = "1.34.4";
+const ETCD = "3.6.14";
 const KAFKA = "4.3.1";
 const [major, minor] = KUBERNETES.split(".");
 const STRIP = "-s -w";
@@ -36,13 +40,83 @@ const STAMP = [`gitVersion=v${KUBERNETES}`, `gitMajor=${major}`, `gitMinor=${min
   .map((value) => `-X k8s.io/component-base/version.${value}`)
   .join(" ");
 
-function kubernetes(name: string, coldSeconds: number, versionArgs = ["--version"]): Tool {
-  const accepts = /v1\.34\.\d+/;
-  const command = `k8s.io/kubernetes/cmd/${name}`;
-  return {
-    ...goTool(name, KUBERNETES, accepts, "kubernetes", command, STAMP, coldSeconds),
-    versionArgs,
-  };
+type Sums = Readonly<Record<"amd64" | "arm64", string>>;
+/** As the release's own files `bin/linux/<architecture>/<name>.sha256` say. */
+const KUBERNETES_SUMS: Readonly<Record<string, Sums>> = {
+  "kube-apiserver": {
+    amd64: "9da2739e1cb9981986e181e9104be1863ef1d54c497e3c0232b41e1171582180",
+    arm64: "6920f4b3e83521bc0fa591eb266f462c3c95b2a681f39aa6fea3daf6141882fe",
+  },
+  "kube-controller-manager": {
+    amd64: "089a7b944b1cd46f5e61d12dfe27ff769ebb6c11a1d671cfaae140a4174c039d",
+    arm64: "9c44a983b516eb5741aa1cf9d5c38a0180893fb17bd464bf2f03c84ce000a29d",
+  },
+  "kube-scheduler": {
+    amd64: "c21cc43d0d83ae406747587e7f1724f3d4a4f59e6b8095cb443d204a2affc848",
+    arm64: "92d517a8f6e4bb7fc2cb2db790ca78efea34820617ee3b8120f93d9e034aac9a",
+  },
+  kubectl: {
+    amd64: "d50c359d95e0841eaad08ddc27c7be37cba8fdccfba5c8e2ded65e121ff112db",
+    arm64: "5b982c0644ab1e27780246b9085a5886651b4a7ed86243acbb2bacc1bea01dda",
+  },
+  kubelet: {
+    amd64: "03b8fea715a7ef82eeaf518dee34c72670c57cc7bc40dc1320c04fbf4f15172f",
+    arm64: "c78845473c434ee85a2444eeab87f8b20f524e3ab6854a078f79468f44aad8f5",
+  },
+  "kube-proxy": {
+    amd64: "707c5b303bf957b90812d3b0f4aa4733aabf9e997000ad59176c3487b061c13b",
+    arm64: "e07d767710209884982e4ca0abedf1ae85def5349da7fa8d70c1490090eaa4e1",
+  },
+  kubeadm: {
+    amd64: "b967f1fa0e36621c402d38bb560eb4a943954d5cf5a00e5150842f6f5da73455",
+    arm64: "d8028b7e8c8d6c9b3fc3da6bc88d4d0cfb33df1b4b026a7d6e8c35d1471c9f6e",
+  },
+};
+/** As SHA256SUMS of the release says. */
+const ETCD_SUMS: Sums = {
+  amd64: "ffe840ff9295808e88cce2794a18a5ac87f12a5203c8314d0bf6aa119b41bac5",
+  arm64: "fa1b80565ee6fc2df1ae6f57a508b221f3ecc7d591c317c581cd8281b0842b3e",
+};
+
+function kubernetes(
+  name: string,
+  coldSeconds: number,
+  { accepts = /v1\.34\.\d+/, versionArgs = ["--version"] } = {},
+): Tool {
+  const tool = goTool(
+    name,
+    KUBERNETES,
+    accepts,
+    "kubernetes",
+    `k8s.io/kubernetes/cmd/${name}`,
+    STAMP,
+    coldSeconds,
+  );
+  const sums = KUBERNETES_SUMS[name];
+  const file = (arch: keyof Sums, sha256: string) => ({
+    path: `v${KUBERNETES}/bin/linux/${arch}/${name}`,
+    sha256,
+  });
+  return { ...withRelease(tool, "kubernetes", sums, file), versionArgs };
+}
+
+function etcd(): Tool {
+  const tool = goTool("etcd", ETCD, /etcd Version: 3\.[56]\./, "etcd", "go.etcd.io/etcd/server/v3", "", 50);
+  return withRelease(tool, "etcd", ETCD_SUMS, (arch, sha256) => {
+    const name = `etcd-v${ETCD}-linux-${arch}`;
+    return { path: `v${ETCD}/${name}.tar.gz`, sha256, member: `${name}/etcd` };
+  });
+}
+
+function withRelease(
+  tool: Tool,
+  project: ReleaseFile["project"],
+  sums: Sums | undefined,
+  file: (arch: keyof Sums, sha256: string) => Omit<ReleaseFile, "project">,
+): Tool {
+  const arch = releaseArchitecture();
+  if (arch === undefined || sums === undefined || tool.source.kind !== "go") return tool;
+  return { ...tool, source: { ...tool.source, release: { project, ...file(arch, sums[arch]) } } };
 }
 
 function goTool(
@@ -85,11 +159,12 @@ export const TOOLS: readonly Tool[] = [
     source: { kind: "maven" },
     coldSeconds: 10,
   },
-  goTool("etcd", "3.6.16", /etcd Version: 3\.[56]\./, "etcd", "go.etcd.io/etcd/server/v3", "", 50),
+  etcd(),
   kubernetes("kube-apiserver", 275),
   kubernetes("kube-controller-manager", 75),
   kubernetes("kube-scheduler", 10),
-  kubernetes("kubectl", 30, ["version", "--client"]),
+  // A client may be one minor version away from its server.
+  kubernetes("kubectl", 30, { accepts: /v1\.3[345]\.\d+/, versionArgs: ["version", "--client"] }),
 ];
 
 /** Runs pods in name only, for benchmarks with more of them than there is room for. */
