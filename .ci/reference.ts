@@ -16,6 +16,7 @@ import { HANDOVER_ERROR_CODES } from "#runtime/handover/errors.ts";
 import { handoverMetrics } from "#runtime/handover/metrics.ts";
 import { MODEL_ERROR_CODES } from "#runtime/model/errors.ts";
 import { modelMetrics } from "#runtime/model/metrics.ts";
+import { savedBenchmarks } from "#tests/bench/results.ts";
 
 // Reference pages made from the sources that they describe.
 
@@ -43,6 +44,7 @@ export function referencePages(): Map<string, string> {
     ["docs/reference/metrics.md", metricsPage()],
     ["docs/reference/cli.md", cliPage()],
     ["docs/reference/custom-resources.md", customResourcesPage()],
+    ["docs/reference/benchmarks.md", benchmarksPage()],
   ]);
 }
 
@@ -189,4 +191,19 @@ function cliPage(): string {
     }),
   );
   return `${NOTE}# Commands\n\n${parts.join("\n\n")}\n`;
+}
+
+function benchmarksPage(): string {
+  const parts = [...savedBenchmarks()].map(([name, { command, about, tables }]) => {
+    const each = tables.map(({ title, header, rows, bar, machine, commit }) => {
+      const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+      const text = [line(header), line(header.map(() => "---")), ...rows.map(line)].join("\n");
+      const required = bar === undefined ? "" : `Required: ${bar}.\n\n`;
+      return `### ${title}\n\n${required}${text}\n\n${machine}; recorded by ${commit}.`;
+    });
+    return `## ${name}\n\n\`${command}\`. ${about}\n\n${each.join("\n\n")}`;
+  });
+  const intro =
+    "The latest figures of each benchmark. `SAVE=1` before a command replaces its tables in `tests/bench/results`. The machines were shared and their speed varied by a factor of three: read ratios, not absolute values. Spreads are median [least–most].";
+  return `${NOTE}# Benchmarks\n\n${intro}\n\n${parts.join("\n\n")}\n`;
 }

@@ -21,7 +21,7 @@ import { imageOf, type Values, valuesSchema } from "./values.ts";
 import { inWave } from "./waves.ts";
 import { addWriteBack } from "./write-back.ts";
 
-/** One room of the C library's for all threads: less memory for the same work (docs/performance.md). */
+/** One room of the C library's for all threads: less memory for the same work (docs/adr/0015-copies-and-proof.md). */
 export const OPERATOR_MEMORY = { MALLOC_ARENA_MAX: "1" } as const;
 
 const clusters = join(import.meta.dirname, "..", "clusters");

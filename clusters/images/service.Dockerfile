@@ -15,6 +15,6 @@ USER 10001:10001
 ENTRYPOINT ["/usr/local/bin/node", "/app/main.js"]
 
 # It waits for the API server most of the time: compiled code and room in its heap cost it memory and save it nothing
-# (docs/performance.md).
+# (docs/adr/0015-copies-and-proof.md).
 FROM service AS operator
 ENTRYPOINT ["/usr/local/bin/node", "--no-opt", "--max-lazy", "--optimize-for-size", "--max-semi-space-size=2", "/app/main.js"]

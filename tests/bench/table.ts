@@ -1,4 +1,5 @@
 import { cpus, totalmem } from "node:os";
+import { saveOnExit } from "./results.ts";
 
 /** Median, least and most of some runs. */
 export interface Spread {
@@ -27,12 +28,18 @@ export function show(value: Spread, digits = 0): string {
   return `${text(value.median)} [${text(value.min)}–${text(value.max)}]`;
 }
 
-/** Prints a Markdown table. */
-export function table(title: string, header: readonly string[], rows: readonly (readonly string[])[]): void {
+/** Prints a Markdown table, and with SAVE=1 keeps it for docs/reference/benchmarks.md. */
+export function table(
+  title: string,
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+  bar?: string,
+): void {
   console.log(`\n### ${title}\n`);
   console.log(`| ${header.join(" | ")} |`);
   console.log(`|${header.map(() => "---").join("|")}|`);
   for (const row of rows) console.log(`| ${row.join(" | ")} |`);
+  saveOnExit({ title, header, rows, machine: machine(), ...(bar === undefined ? {} : { bar }) });
 }
 
 /** The machine that the figures are of, for the head of a report. */
