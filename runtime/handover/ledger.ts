@@ -1,5 +1,5 @@
 import { BusError } from "#runtime/bus/errors.ts";
-import type { Batch, Bus, Consumer, InRecord, OutRecord } from "#runtime/bus/port.ts";
+import type { Batch, Behind, Bus, Consumer, InRecord, OutRecord } from "#runtime/bus/port.ts";
 import { DecodeError, decode, encode, SCHEMA_HEADER } from "#runtime/contracts/contract.ts";
 import { Halt, Ledger } from "#runtime/contracts/ledger.ts";
 import { topics } from "#runtime/contracts/topics.ts";
@@ -130,9 +130,13 @@ export class LedgerFollower {
     return this.#halt;
   }
 
-  /** Milliseconds since 1970 of the latest sign of life of Kafka. */
+  /** As of its consumer; 0 before it reads. */
   lastProgress(): number {
     return this.#consumer?.lastProgress() ?? 0;
+  }
+
+  behind(): readonly Behind[] {
+    return this.#consumer?.behind() ?? [];
   }
 
   /** Calls back after every change; returns what ends that. */

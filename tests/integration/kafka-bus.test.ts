@@ -39,7 +39,7 @@ async function libraryReads(name: string, last: string): Promise<string[]> {
 }
 
 describe("the Kafka bus", () => {
-  it.each(["none", "gzip", "snappy", "zstd"] as const)("writes and reads %s", async (compression) => {
+  it.each(["none", "gzip", "snappy", "lz4", "zstd"] as const)("writes and reads %s", async (compression) => {
     const name = `${topic}-${compression}`;
     await (await bus.admin()).ensureTopics([{ name, partitions: 1 }]);
     const producer = await bus.producer({ compression });
