@@ -142,6 +142,7 @@ describe("signal-model", () => {
     ["NaN", Buffer.from(JSON.stringify(trade(5)).replace("0.1", "NaN")), {}, "NOT_JSON"],
     ["a null value", null, {}, "NULL_VALUE"],
     ["from the future", json(trade(6, { eventTime: Date.now() + 3_600_000 })), {}, "FUTURE_TIMESTAMP"],
+    ["of 1970, in seconds", json(trade(6, { eventTime: 1_790_000_000 })), {}, "PAST_TIMESTAMP"],
     ["of an unknown instrument", json(trade(7, { instrument: "NOPEUSDT" })), {}, "UNKNOWN_INSTRUMENT"],
     ["under another key than its instrument", json(trade(8, { instrument: "ETHUSDT" })), {}, "WRONG_KEY"],
     ["deeply nested", Buffer.from(nested), {}, "TOO_DEEP"],
