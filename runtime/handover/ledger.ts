@@ -4,6 +4,7 @@ import { DecodeError, decode, encode, SCHEMA_HEADER } from "#runtime/contracts/c
 import { Halt, Ledger } from "#runtime/contracts/ledger.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { HandoverError } from "./errors.ts";
+import { supersedes } from "./halt-order.ts";
 import { applyLedger, EMPTY_LEDGER, type LedgerState, placeKey } from "./rules.ts";
 
 /** A ledger record as it is written. Records that only the latest of counts share a key and are compacted. */
@@ -232,7 +233,7 @@ export class LedgerFollower {
       if (!(error instanceof DecodeError)) throw error;
       throw new HandoverError("BAD_LEDGER", `halt at offset ${record.offset}: ${error.message}`);
     }
-    if (halt.sequence > (this.#halt?.sequence ?? 0)) this.#halt = halt;
+    if (supersedes(halt, this.#halt, Date.now())) this.#halt = halt;
   }
 
   #notify(): void {

@@ -405,42 +405,6 @@ export function busConformance(name: string, open: () => Bus): void {
       expect(consumer.position({ topic, partition: 99 })).toBeUndefined();
     });
 
-    it("makes progress while nothing waits and while handlers finish, and none while records wait for one", async () => {
-      const producer = await bus.producer({ lingerMs: 0 });
-      let release = () => {};
-      let reached = false;
-      const held = new Promise<void>((resolve) => {
-        release = resolve;
-      });
-      const { consumer } = await collect({
-        group: `g-${randomUUID()}`,
-        onBatch: async () => {
-          reached = true;
-          await held;
-        },
-      });
-      await waitFor("assignment", () => consumer.assignment().length === 3);
-      const idle = Date.now();
-      await waitFor("progress without records", () => consumer.lastProgress() > idle);
-      expect(consumer.behind()).toEqual([]);
-      await producer.send(record("a", { partition: 0 }));
-      await waitFor("the handler", () => reached);
-      await producer.send(record("b", { partition: 0 }));
-      const stuck = Date.now();
-      await sleep(300);
-      expect(consumer.lastProgress()).toBeLessThanOrEqual(stuck);
-      await waitFor("what waits", () => consumer.behind().length === 1);
-      expect(consumer.behind()[0]).toMatchObject({ topic, partition: 0, offset: 0n });
-      // Somebody who has paused a partition does not wait for it.
-      consumer.pause([{ topic, partition: 0 }]);
-      await waitFor("progress of the others", () => consumer.lastProgress() > stuck);
-      expect(consumer.behind()).toEqual([]);
-      consumer.resume([{ topic, partition: 0 }]);
-      release();
-      const freed = Date.now();
-      await waitFor("progress", () => consumer.lastProgress() > freed && consumer.behind().length === 0);
-    });
-
     it("rejects a record for a partition that does not exist, and stays usable", async () => {
       const producer = await bus.producer();
       const wrong = producer.send(record("a", { partition: 3 }));

@@ -1,5 +1,4 @@
 import { randomUUID } from "node:crypto";
-import kafkajs from "kafkajs";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { parseDeadLetter, replayDeadLetters } from "#runtime/bus/dead-letters.ts";
@@ -11,6 +10,7 @@ import { FeatureStore } from "#runtime/features/index.ts";
 import { TICKS_VIEW } from "#runtime/market/ticks.ts";
 import { newTraceparent, parseTraceparent, TRACE_HEADER } from "#runtime/service/index.ts";
 import { claim } from "#tests/support/handover.ts";
+import { kafkajs } from "#tests/support/plain-kafkajs.ts";
 import {
   MODEL_DIGEST,
   readSignal,
