@@ -80,7 +80,8 @@ export function toRecord(topic: string, partition: number, offset: bigint, messa
   for (const name in message.headers) {
     const value = message.headers[name];
     const last = Array.isArray(value) ? value.at(-1) : value;
-    if (last !== undefined) headers[name] = last.toString("utf8");
+    // A header may be null, which is nothing that a text could say.
+    if (last !== undefined && last !== null) headers[name] = last.toString("utf8");
   }
   return {
     topic,

@@ -1,7 +1,9 @@
+import type { KafkaMessage } from "kafkajs";
 import { Registry } from "prom-client";
 import { expect, it } from "vitest";
 import { waitFor } from "#tests/support/wait.ts";
 import { BusMetrics } from "../metrics.ts";
+import { toRecord } from "./assigned.ts";
 import type { Unreadable } from "./batches.ts";
 import { KafkaConsumer } from "./consumer.ts";
 import type { Link } from "./link.ts";
@@ -192,4 +194,10 @@ it("makes no progress by clients that join and read nothing while records wait",
   await waitFor("progress", () => opened.lastProgress() > before);
   expect(opened.behind()).toEqual([]);
   await opened.close();
+});
+
+it("reads a record whose headers are null, without them", () => {
+  const headers = { none: null, list: [Buffer.from("a"), null], text: Buffer.from("b") };
+  const message = { ...{ offset: "0", key: null, value: null, timestamp: "0", attributes: 0 }, headers };
+  expect(toRecord("t", 0, 0n, message as unknown as KafkaMessage).headers).toEqual({ text: "b" });
 });
