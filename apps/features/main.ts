@@ -12,6 +12,7 @@ import { Dependency, tripsCounter } from "#runtime/service/dependency.ts";
 import { runService } from "#runtime/service/index.ts";
 
 const COMMIT_MS = 1_000;
+const WARN_MS = 60_000;
 /** Instruments in memory; what is beyond is dropped, oldest first. */
 const MAX_INSTRUMENTS = 100_000;
 
@@ -41,6 +42,7 @@ await runService({
     });
     const states = new Map<string, TickFeatures>();
     const positions = new Map<string, { topic: string; partition: number; offset: bigint }>();
+    let warnedAt = 0;
     const stopping = new AbortController();
     const redis = new Dependency({
       name: "redis",
@@ -99,11 +101,19 @@ await runService({
         values: features.vector(),
       }));
       // Held while Redis is away: what is not written now would be missing for good.
-      await redis.ask(() => view.write(writes));
+      const results = await redis.ask(() => view.write(writes));
+      if (results.includes("future")) warnOfClock(now);
       const last = batch.records.at(-1);
       if (last === undefined) return;
       const { topic, partition } = batch;
       positions.set(`${topic}/${partition}`, { topic, partition, offset: last.offset + 1n });
+    }
+
+    /** What was admitted by this clock lies in the future of Redis's. */
+    function warnOfClock(now: number): void {
+      if (now - warnedAt < WARN_MS) return;
+      warnedAt = now;
+      log.warn("features are not written: the clock of Redis is behind this one, or this one is ahead");
     }
 
     function stateOf(instrument: string): TickFeatures {

@@ -7,6 +7,7 @@ import { kafkaClass } from "#clusters/local/kafka.ts";
 import { ensureToolchain, toolPath } from "#clusters/local/toolchain/index.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { readToEnd } from "#runtime/bus/read.ts";
+import { Subject } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 // What others write: Kafka's own client with each of its codecs, and a disk that has gone bad.
@@ -101,5 +102,28 @@ describe("what others have written", () => {
       message: expect.stringContaining(`${topic}/0 at offset 2, codec none: the checksum is wrong`),
     });
     await expect(readToEnd(bus, topic, () => {})).rejects.toMatchObject({ code: "UNREADABLE_BATCH" });
+    const committed = await (await bus.admin()).committed(group, topic);
+    expect(committed.size).toBe(0);
+
+    // A service says so and ends; it has not gone past the batch.
+    const idle = await bus.consumer({
+      ...{ group: `${group}-s`, topics: [topic], from: "latest", onFatal: () => expect.unreachable() },
+      onBatch: async () => {},
+    });
+    await waitFor("the partition", () => idle.assignment().length === 1);
+    await idle.commit([{ topic, partition: 0, offset: 0n }]);
+    await idle.close();
+    const service = new Subject(
+      process.execPath,
+      [join(import.meta.dirname, "../../apps/features/main.ts")],
+      {
+        ...{ KAFKA_BROKERS: address, REDIS_URL: `redis://127.0.0.1:${ports.redis}`, TOPICS: topic },
+        ...{ GROUP: `${group}-s`, HTTP_HOST: "127.0.0.1", HTTP_PORT: "0" },
+      },
+    );
+    service.start();
+    expect(await service.ended()).toBe(1);
+    expect(service.output).toContain(`${topic}/0 at offset 2, codec none: the checksum is wrong`);
+    expect(service.output).not.toMatch(/warning/i);
   });
 });
