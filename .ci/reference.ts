@@ -2,12 +2,12 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { Registry } from "prom-client";
 import { WriteBackMetrics } from "#apps/git-write-back/metrics.ts";
-import { REJECT_CODES } from "#apps/signal-model/decide.ts";
 import { deciderMetrics } from "#apps/signal-model/metrics.ts";
 import { GROUP, KINDS, structural, VERSION } from "#operators/model-deployment/api/crd.ts";
 import { OperatorMetrics } from "#operators/model-deployment/metrics.ts";
 import { BUS_ERROR_CODES } from "#runtime/bus/errors.ts";
 import { BusMetrics } from "#runtime/bus/metrics.ts";
+import { ADMISSION_CODES } from "#runtime/contracts/admission.ts";
 import { CONTRACTS } from "#runtime/contracts/all.ts";
 import { DECODE_CODES, jsonSchema } from "#runtime/contracts/contract.ts";
 import { FEATURE_ERROR_CODES } from "#runtime/features/errors.ts";
@@ -120,7 +120,7 @@ function errorsPage(): string {
   const parts = [
     table("Bus", BUS_ERROR_CODES),
     table("Messages (also reasons of dead letters)", DECODE_CODES),
-    table("Signal model: further reasons of dead letters", REJECT_CODES),
+    table("Market data that is refused (also reasons of dead letters)", ADMISSION_CODES),
     table("Hand-over", HANDOVER_ERROR_CODES),
     table("Feature store", FEATURE_ERROR_CODES),
     table("Models", MODEL_ERROR_CODES),

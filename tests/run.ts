@@ -94,7 +94,7 @@ async function round(projects: readonly string[]): Promise<Round> {
   child = spawn("vitest", ["run", "--passWithNoTests", ...output, ...chosen, ...filters], {
     cwd: root,
     stdio: "inherit",
-    env: { ...process.env, ...long, NODE_OPTIONS: "--disable-warning=TimeoutNegativeWarning" },
+    env: { ...process.env, ...long },
   });
   const code = await new Promise<number>((resolve) => child?.on("close", (status) => resolve(status ?? 1)));
   const text = await readFile(results, "utf8").catch(() => "{}");

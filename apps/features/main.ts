@@ -2,14 +2,17 @@ import { Counter } from "prom-client";
 import * as z from "zod";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import type { Batch } from "#runtime/bus/port.ts";
+import { checkProgress } from "#runtime/bus/progress.ts";
+import { admissionEnv, admissionOf } from "#runtime/config/admission.ts";
 import { kinds } from "#runtime/config/index.ts";
-import { DecodeError, decode, MarketData, SCHEMA_HEADER } from "#runtime/contracts/index.ts";
+import { admit } from "#runtime/contracts/index.ts";
 import { FeatureError, FeatureStore } from "#runtime/features/index.ts";
 import { TICKS_VIEW, TickFeatures } from "#runtime/market/ticks.ts";
 import { Dependency, tripsCounter } from "#runtime/service/dependency.ts";
 import { runService } from "#runtime/service/index.ts";
 
 const COMMIT_MS = 1_000;
+const WARN_MS = 60_000;
 /** Instruments in memory; what is beyond is dropped, oldest first. */
 const MAX_INSTRUMENTS = 100_000;
 
@@ -24,9 +27,11 @@ await runService({
     REDIS_URL: z.url("not a URL").describe("Redis's address, redis://host:port"),
     TOPICS: kinds.list("topics of market data").default(["md.crypto.main"]),
     GROUP: z.string().describe("consumer group").default("features"),
+    ...admissionEnv,
   },
   async start({ config, log, registry, health, fatal }) {
-    const store = new FeatureStore({ url: config.REDIS_URL, registry, timeoutMs: 500 });
+    const { maxFutureMs, ...bounds } = admissionOf(config);
+    const store = new FeatureStore({ url: config.REDIS_URL, registry, timeoutMs: 500, maxFutureMs });
     const view = store.view(TICKS_VIEW);
     const bus = new KafkaBus({ brokers: config.KAFKA_BROKERS, clientId: "features" }, registry);
     const rejected = new Counter({
@@ -37,6 +42,7 @@ await runService({
     });
     const states = new Map<string, TickFeatures>();
     const positions = new Map<string, { topic: string; partition: number; offset: bigint }>();
+    let warnedAt = 0;
     const stopping = new AbortController();
     const redis = new Dependency({
       name: "redis",
@@ -57,8 +63,7 @@ await runService({
     });
     const timer = setInterval(() => void commit(), COMMIT_MS);
     health.check("kafka", async () => {
-      const quietMs = Date.now() - consumer.lastProgress();
-      if (quietMs > 15_000) throw new Error(`nothing heard from Kafka for ${quietMs} ms`);
+      checkProgress(consumer, Date.now());
       return { partitions: consumer.assignment().length };
     });
     health.check("redis", () => store.ping());
@@ -74,18 +79,21 @@ await runService({
     };
 
     async function onBatch(batch: Batch): Promise<void> {
+      const now = Date.now();
       const changed = new Map<string, { features: TickFeatures; eventTime: number }>();
       for (const record of batch.records) {
-        try {
-          const message = decode(MarketData, record.value, record.headers[SCHEMA_HEADER]);
-          const features = stateOf(message.instrument);
-          features.update(message);
-          changed.set(message.instrument, { features, eventTime: message.eventTime });
-        } catch (error) {
+        const verdict = admit(record, { maxFutureMs, ...bounds }, now);
+        if (!verdict.admitted) {
           // The signal model puts the record with its reason among the dead letters.
-          if (!(error instanceof DecodeError)) throw error;
-          rejected.inc({ code: error.code });
+          rejected.inc({ code: verdict.code });
+          continue;
         }
+        const { instrument, eventTime } = verdict.message;
+        const features = stateOf(instrument);
+        features.update(verdict.message);
+        // A late message is in the vector beside the newer ones before it.
+        const latest = Math.max(eventTime, changed.get(instrument)?.eventTime ?? 0);
+        changed.set(instrument, { features, eventTime: latest });
       }
       const writes = [...changed].map(([entity, { features, eventTime }]) => ({
         entity,
@@ -93,11 +101,19 @@ await runService({
         values: features.vector(),
       }));
       // Held while Redis is away: what is not written now would be missing for good.
-      await redis.ask(() => view.write(writes));
+      const results = await redis.ask(() => view.write(writes));
+      if (results.includes("future")) warnOfClock(now);
       const last = batch.records.at(-1);
       if (last === undefined) return;
       const { topic, partition } = batch;
       positions.set(`${topic}/${partition}`, { topic, partition, offset: last.offset + 1n });
+    }
+
+    /** What was admitted by this clock lies in the future of Redis's. */
+    function warnOfClock(now: number): void {
+      if (now - warnedAt < WARN_MS) return;
+      warnedAt = now;
+      log.warn("features are not written: the clock of Redis is behind this one, or this one is ahead");
     }
 
     function stateOf(instrument: string): TickFeatures {

@@ -1,22 +1,29 @@
 import type { Tracer } from "@opentelemetry/api";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
-import { deadLetter } from "#runtime/bus/dead-letters.ts";
+import { deadLetter, type Reason } from "#runtime/bus/dead-letters.ts";
 import type { Batch, Headers, InRecord } from "#runtime/bus/port.ts";
-import { DecodeError, encode, SCHEMA_HEADER, Signal } from "#runtime/contracts/index.ts";
+import {
+  type AdmissionRules,
+  admit,
+  DecodeError,
+  encode,
+  SCHEMA_HEADER,
+  Signal,
+} from "#runtime/contracts/index.ts";
 import { FeatureError, type FeatureRead, type FeatureViewStore } from "#runtime/features/index.ts";
 import type { Decided } from "#runtime/handover/worker.ts";
 import { type Forecasts, type Model, ModelError } from "#runtime/model/index.ts";
 import { Dependency } from "#runtime/service/dependency.ts";
 import { continueTrace, passOn, TRACE_HEADER } from "#runtime/service/tracing.ts";
-import { type Accepted, admit, type Identity, type Rejected, toSignal, usable } from "./decide.ts";
+import { type Accepted, type Identity, toSignal, usable } from "./decide.ts";
 import { deciderMetrics } from "./metrics.ts";
 
 export interface DeciderOptions {
   readonly features: FeatureViewStore;
   readonly model: Model;
   readonly identity: Identity;
-  readonly instruments: ReadonlySet<string> | undefined;
+  readonly admission: AdmissionRules;
   readonly registry: Registry;
   readonly log: Logger;
   readonly tracer: Tracer;
@@ -63,13 +70,13 @@ export class SignalDecider {
 
   async decide({ records }: Batch): Promise<readonly Decided[]> {
     const now = Date.now();
-    const verdicts = records.map((record) => admit(record, this.#options.instruments, now));
-    const accepted = verdicts.filter((verdict): verdict is Accepted => "message" in verdict);
+    const verdicts = records.map((record) => ({ record, ...admit(record, this.#options.admission, now) }));
+    const accepted = verdicts.filter((verdict) => verdict.admitted);
     const instruments = [...new Set(accepted.map(({ message }) => message.instrument))];
     const reads = await this.#readFeatures(instruments, now);
     const { forecasts, rowOf } = await this.#forecast(instruments, reads);
     return verdicts.map((verdict) => {
-      if (!("message" in verdict)) return this.#rejection(keyOf(verdict.record), verdict);
+      if (!verdict.admitted) return this.#rejection(keyOf(verdict.record), verdict);
       const { instrument } = verdict.message;
       const read = reads.get(instrument) ?? { status: "missing", reason: "absent" };
       return this.#decision(verdict, read, forecasts, rowOf.get(instrument), now);
@@ -114,7 +121,7 @@ export class SignalDecider {
     }
   }
 
-  #rejection(instrument: string, { record, code, error }: Rejected): Decided {
+  #rejection(instrument: string, { record, code, error }: Reason & { readonly record: InRecord }): Decided {
     const { key, value, headers = {} } = deadLetter(record, { code, error }, "");
     return { instrument, kind: "rejected", key, value, headers };
   }

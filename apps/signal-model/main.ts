@@ -1,5 +1,7 @@
 import * as z from "zod";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { checkProgress } from "#runtime/bus/progress.ts";
+import { admissionEnv, admissionOf } from "#runtime/config/admission.ts";
 import { kinds } from "#runtime/config/index.ts";
 import { FeatureStore } from "#runtime/features/index.ts";
 import { redisHaltCache } from "#runtime/handover/halt.ts";
@@ -9,8 +11,6 @@ import { TICKS_VIEW } from "#runtime/market/ticks.ts";
 import { loadModel } from "#runtime/model/index.ts";
 import { runService } from "#runtime/service/index.ts";
 import { SignalDecider } from "./decider.ts";
-
-const QUIET_MS = 15_000;
 
 const name = z
   .string()
@@ -37,6 +37,7 @@ await runService({
     TOPICS: kinds.list("topics of market data").default(["md.crypto.main"]),
     START: z.enum(["earliest", "latest"]).describe("where a new group starts").default("latest"),
     INSTRUMENTS: kinds.list("instruments to decide on; all when absent").optional(),
+    ...admissionEnv,
     PARTITIONS: kinds.integer("partitions of the output topic when it is made", 1, 1000).default(4),
     REPLICAS: kinds.integer("replicas of the output topics when they are made", 1, 7).default(1),
     SESSION_TIMEOUT_MS: kinds
@@ -63,6 +64,7 @@ await runService({
     const store = new FeatureStore({
       url: config.REDIS_URL,
       registry,
+      maxFutureMs: config.EVENT_MAX_FUTURE_MS,
       ...(config.FEATURE_CACHE_MS > 0
         ? { cache: { maxEntries: 10_000, maxAgeMs: config.FEATURE_CACHE_MS } }
         : {}),
@@ -80,7 +82,10 @@ await runService({
         model: { name: manifest.name, version: manifest.version, digest: model.digest },
         horizonMs: manifest.horizonMs,
       },
-      instruments: config.INSTRUMENTS === undefined ? undefined : new Set(config.INSTRUMENTS),
+      admission: {
+        instruments: config.INSTRUMENTS === undefined ? undefined : new Set(config.INSTRUMENTS),
+        ...admissionOf(config),
+      },
       registry,
       log,
       tracer,
@@ -108,8 +113,7 @@ await runService({
     });
     health.check("redis", () => store.ping());
     health.check("kafka", async () => {
-      const quietMs = Date.now() - worker.lastProgress();
-      if (quietMs > QUIET_MS) throw new Error(`nothing heard from Kafka for ${quietMs} ms`);
+      checkProgress(worker, Date.now());
       return { partitions: worker.assignment().length };
     });
     return {

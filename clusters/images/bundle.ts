@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join, sep } from "node:path";
@@ -72,6 +73,16 @@ const INSTALL_ONLY: Readonly<Record<string, readonly string[]>> = {
   "onnxruntime-node": ["adm-zip", "global-agent"],
 };
 
+interface Dependencies {
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly optionalDependencies?: Readonly<Record<string, string>>;
+}
+
+function isInstalled(name: string, from: string): boolean {
+  const folders = createRequire(join(from, "package.json")).resolve.paths(name) ?? [];
+  return folders.some((folder) => existsSync(join(folder, name, "package.json")));
+}
+
 /** Copies a package and what it depends on; resolves with the folders. */
 async function copyPackage(name: string, into: string, from = root): Promise<string[]> {
   const manifest = createRequire(join(from, "package.json"))
@@ -81,7 +92,7 @@ async function copyPackage(name: string, into: string, from = root): Promise<str
     const text = await readFile(path, "utf8").catch(() => undefined);
     if (text === undefined) continue;
     const folder = dirname(path);
-    const { dependencies = {} } = JSON.parse(text) as { dependencies?: Record<string, string> };
+    const { dependencies = {}, optionalDependencies = {} } = JSON.parse(text) as Dependencies;
     const to = join(into, folder.slice(root.length + 1));
     await mkdir(dirname(to), { recursive: true });
     await cp(folder, to, { recursive: true, filter: (file) => isNeeded(file.slice(folder.length)) });
@@ -89,6 +100,10 @@ async function copyPackage(name: string, into: string, from = root): Promise<str
     for (const needed of Object.keys(dependencies)) {
       if (INSTALL_ONLY[name]?.includes(needed) !== true)
         all.push(...(await copyPackage(needed, into, folder)));
+    }
+    // Binaries: npm has installed those of this system.
+    for (const possible of Object.keys(optionalDependencies)) {
+      if (isInstalled(possible, folder)) all.push(...(await copyPackage(possible, into, folder)));
     }
     return all;
   }

@@ -30,7 +30,7 @@ export interface ServerImage {
   readonly node?: boolean;
 }
 
-const KAFKA_PACKAGES = ["kafkajs", "kafkajs-snappy"];
+const KAFKA_PACKAGES = ["kafkajs", "kafkajs-snappy", "lz4-napi"];
 
 export const SERVICE_IMAGES: readonly ServiceImage[] = [
   { name: "market-data", entry: "apps/market-data/main.ts", base: "base-node", packages: KAFKA_PACKAGES },

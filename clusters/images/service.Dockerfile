@@ -9,8 +9,7 @@ RUN ["/usr/local/bin/node", "/app/main.js", "--help"]
 FROM ${BASE_IMAGE} AS service
 COPY --from=tried /app/ /app/
 WORKDIR /app
-# kafkajs computes negative time-outs, of which Node 24 warns.
-ENV NODE_ENV=production NODE_OPTIONS=--disable-warning=TimeoutNegativeWarning
+ENV NODE_ENV=production
 USER 10001:10001
 ENTRYPOINT ["/usr/local/bin/node", "/app/main.js"]
 

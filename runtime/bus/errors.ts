@@ -11,6 +11,7 @@ export const BUS_ERROR_CODES = {
     "the broker was lost in the middle of a transaction, or right after it: what is committed has to be read back",
   REBALANCED: "the partition has gone to another consumer",
   HANDLER_FAILED: "the batch handler rejected",
+  UNREADABLE_BATCH: "a batch of records cannot be decoded, and no retry will change that; it is not skipped",
   CONSUMER_CRASHED: "the client library's consumer ended; it is started anew",
   STALLED: "the consumer heard nothing from a broker for too long; it is started anew",
   CLOSED: "used after close",

@@ -32,6 +32,14 @@ export interface InRecord extends Position {
   readonly timestamp: number;
 }
 
+/** A partition in which records wait: from `offset` on, none of them handled yet. */
+export interface Behind extends Position {
+  /** Offset that the next record written will get, as a broker last said. */
+  readonly end: bigint;
+  /** Milliseconds since 1970 of the latest moment at which nothing waited, or a batch was handled. */
+  readonly since: number;
+}
+
 /** Records of one partition, in order. */
 export interface Batch extends TopicPartition {
   readonly records: readonly InRecord[];
@@ -117,7 +125,11 @@ export interface ConsumerOptions {
   readonly onAssigned?: (partition: TopicPartition) => Promise<bigint | undefined>;
   /** Called when a partition has gone to another consumer. */
   readonly onRevoked?: (partition: TopicPartition) => void;
-  /** Called once when the consumer has ended because a handler rejected. Trouble with brokers never ends it. */
+  /**
+   * Called once when the consumer has ended: with HANDLER_FAILED because a handler rejected, or with UNREADABLE_BATCH
+   * because the next batch cannot be decoded, when everything before it has been handled. Nothing is skipped. Trouble
+   * with brokers never ends it.
+   */
   readonly onFatal: (error: Error) => void;
   /** Milliseconds after which a silent member loses its partitions. Default 10,000. */
   readonly sessionTimeoutMs?: number;
@@ -141,8 +153,15 @@ export interface Consumer {
   position(partition: TopicPartition): bigint | undefined;
   /** Reads on from an offset of an assigned partition. */
   seek(position: Position): void;
-  /** Milliseconds since 1970 of the latest answer from a broker. For readiness checks. */
+  /**
+   * Milliseconds since 1970 of the latest moment at which no record waited in vain: each partition that is not paused
+   * had been read to its end, as a broker said, or had a batch handled. It stands still when no broker answers, and when
+   * records wait and none is handled, however often the client behind it is alive or made anew. Without partitions it
+   * is the latest sign of life of a broker. For readiness checks (`checkProgress`).
+   */
   lastProgress(): number;
+  /** The partitions in which records wait, as far as is known. */
+  behind(): readonly Behind[];
   /** Commits read positions for the group. Rejects with REBALANCED when the partition has moved on. */
   commit(positions: readonly Position[]): Promise<void>;
   /** Leaves the group, where a broker answers within 5 s, and waits for running handlers. */
@@ -197,7 +216,7 @@ export interface Bus {
 }
 
 export interface ProducerOptions {
-  readonly compression?: "none" | "gzip" | "snappy" | "zstd";
+  readonly compression?: "none" | "gzip" | "snappy" | "lz4" | "zstd";
   /** Milliseconds that a record waits for company. Default 5. */
   readonly lingerMs?: number;
   /** Most bytes of one request to a partition. Default 128 KiB. */

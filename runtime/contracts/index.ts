@@ -1,3 +1,4 @@
+export * from "./admission.ts";
 export * from "./contract.ts";
 export * from "./ledger.ts";
 export * from "./messages.ts";

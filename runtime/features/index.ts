@@ -5,5 +5,6 @@ export {
   type FeatureStoreOptions,
   FeatureViewStore,
   type FeatureWrite,
+  type WriteResult,
 } from "./store.ts";
 export { type FeatureView, schemaHash } from "./vector.ts";

@@ -17,7 +17,7 @@ export class FeatureMetrics {
     });
     this.writes = new Counter({
       name: "baton_features_writes_total",
-      help: "Vectors offered, by whether they were written or older than what is stored",
+      help: "Vectors offered, by whether they were written, older than what is stored, or of the future",
       labelNames: ["view", "result"],
       registers,
     });

@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { Registry } from "prom-client";
+import { MAX_FUTURE_MS } from "#runtime/contracts/admission.ts";
 import { connectRedis, type Redis } from "#runtime/redis/index.ts";
 import { FeatureError } from "./errors.ts";
 import { FeatureMetrics } from "./metrics.ts";
 import {
+  CLOCK_TOLERANCE_MS,
   type Decoded,
   decodeVector,
   encodeVector,
@@ -22,7 +24,11 @@ export type FeatureRead =
       readonly ageMs: number;
     }
   | { readonly status: "expired"; readonly eventTime: number; readonly ageMs: number }
-  | { readonly status: "missing"; readonly reason: "absent" | "corrupt" | "schema" };
+  /** `future`: what is stored is of an event that has not happened yet, by the reader's clock. */
+  | { readonly status: "missing"; readonly reason: "absent" | "corrupt" | "schema" | "future" };
+
+/** What became of a write: `older` than what is stored, or of an event in the `future` by Redis's clock. */
+export type WriteResult = "written" | "older" | "future";
 
 export interface FeatureWrite {
   readonly entity: string;
@@ -37,6 +43,8 @@ export interface FeatureStoreOptions {
   readonly registry: Registry;
   /** Most milliseconds that a command may take. Default 100. */
   readonly timeoutMs?: number;
+  /** An event may be ahead of Redis's clock, and of a reader's, by this many milliseconds. Default 5,000. */
+  readonly maxFutureMs?: number;
   /** Keeps what was read in the process; writes anywhere drop it. Off by default. */
   readonly cache?: { readonly maxEntries: number; readonly maxAgeMs: number };
 }
@@ -49,24 +57,38 @@ const SCAN_COUNT = 500;
 const GRACE_MS = 60_000;
 
 /**
- * KEYS: the vectors' keys. ARGV: milliseconds to live, channel for invalidations ("" for none), then for each
- * key the vector and the entity. Returns for each key 1 if written, 0 if what is stored is of a later event.
+ * KEYS: the vectors' keys. ARGV: milliseconds to live, channel for invalidations ("" for none), milliseconds that an event
+ * may be ahead of Redis's clock, and that it may be ahead and still stand against an older one; then for each key the
+ * vector and the entity. Returns for each key 0 if what is stored is of a later event, 1 if written, 2 if the event lies in
+ * the future. The clock is Redis's: the latest time wins, so no writer's clock may say what is possible. What was stored
+ * by one that did is written over by the next vector.
  */
 const WRITE_SCRIPT = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local limit = now + tonumber(ARGV[3])
+local tolerated = now + tonumber(ARGV[4])
 local result = {}
 for i, key in ipairs(KEYS) do
-  local vector = ARGV[2 * i + 1]
+  local vector = ARGV[2 * i + 3]
+  local event = struct.unpack('>d', string.sub(vector, 9, 16))
   local stored = redis.call('GETRANGE', key, 8, 15)
-  if #stored == 8 and struct.unpack('>d', stored) > struct.unpack('>d', string.sub(vector, 9, 16)) then
+  local last = #stored == 8 and struct.unpack('>d', stored) or -1
+  if not (event <= limit) then
+    result[i] = 2
+  elseif last > event and last <= tolerated then
     result[i] = 0
   else
     redis.call('SET', key, vector, 'PX', ARGV[1])
-    if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[2 * i + 2]) end
+    if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[2 * i + 4]) end
     result[i] = 1
   end
 end
 return result
 `;
+
+/** By the numbers that the script returns. */
+const WRITE_RESULTS: readonly WriteResult[] = ["older", "written", "future"];
 
 interface ScriptedRedis extends Redis {
   batonWrite(keys: number, ...args: (string | Buffer)[]): Promise<number[]>;
@@ -97,7 +119,8 @@ export class FeatureStore {
 
   /** Opens a view for reading and writing. */
   view(view: FeatureView): FeatureViewStore {
-    return new FeatureViewStore(view, this.#redis, this.#metrics, this.#openCache(view));
+    const maxFutureMs = this.#options.maxFutureMs ?? MAX_FUTURE_MS;
+    return new FeatureViewStore(view, this.#redis, this.#metrics, maxFutureMs, this.#openCache(view));
   }
 
   /** Rejects when Redis does not answer. For readiness checks. */
@@ -133,12 +156,14 @@ export class FeatureViewStore {
   readonly #prefix: string;
   readonly #redis: ScriptedRedis;
   readonly #metrics: FeatureMetrics;
+  readonly #maxFutureMs: number;
   readonly #cache: ViewCache | undefined;
 
   constructor(
     view: FeatureView,
     redis: ScriptedRedis,
     metrics: FeatureMetrics,
+    maxFutureMs: number,
     cache: ViewCache | undefined,
   ) {
     this.view = view;
@@ -146,21 +171,23 @@ export class FeatureViewStore {
     this.#prefix = prefixOf(view);
     this.#redis = redis;
     this.#metrics = metrics;
+    this.#maxFutureMs = maxFutureMs;
     this.#cache = cache;
   }
 
   /**
-   * Writes vectors; one that is older than what is stored changes nothing. Each vector is atomic. Returns for
-   * each whether it was written. Throws FeatureError.
+   * Writes vectors; one that is older than what is stored changes nothing, nor does one of the future. Each vector is
+   * atomic. Returns for each what became of it. Throws FeatureError.
    */
-  async write(writes: readonly FeatureWrite[]): Promise<readonly ("written" | "older")[]> {
+  async write(writes: readonly FeatureWrite[]): Promise<readonly WriteResult[]> {
     const { name, ttlMs } = this.view;
     const vectors = writes.map((write) => encodeVector(this.view, this.#hash, write.eventTime, write.values));
     const results: number[] = [];
     const end = this.#metrics.seconds.startTimer({ operation: "write" });
     for (let start = 0; start < writes.length; start += CHUNK) {
       const chunk = writes.slice(start, start + CHUNK);
-      const args: (string | Buffer)[] = [String(ttlMs + GRACE_MS), channelOf(this.view)];
+      const bounds = [String(this.#maxFutureMs), String(CLOCK_TOLERANCE_MS)];
+      const args: (string | Buffer)[] = [String(ttlMs + GRACE_MS), channelOf(this.view), ...bounds];
       for (const [i, write] of chunk.entries()) args.push(vectors[start + i] as Buffer, write.entity);
       const keys = chunk.map((write) => this.#prefix + write.entity);
       const written = await attempt(this.#metrics, "write", () =>
@@ -169,10 +196,11 @@ export class FeatureViewStore {
       results.push(...written);
     }
     end();
-    const written = results.filter((result) => result === 1).length;
-    this.#metrics.writes.inc({ view: name, result: "written" }, written);
-    this.#metrics.writes.inc({ view: name, result: "older" }, results.length - written);
-    return results.map((result) => (result === 1 ? "written" : "older"));
+    const told = results.map((result) => WRITE_RESULTS[result] ?? "older");
+    for (const result of WRITE_RESULTS) {
+      this.#metrics.writes.inc({ view: name, result }, told.filter((entry) => entry === result).length);
+    }
+    return told;
   }
 
   /** Reads the vectors of entities in one round trip, in their order. Throws FeatureError. */
@@ -235,7 +263,8 @@ export class FeatureViewStore {
     if (!entry.ok) return { status: "missing", reason: entry.reason };
     const { eventTime, values } = entry;
     const ageMs = now - eventTime;
-    const status = freshness(this.view, ageMs);
+    const status = freshness(this.view, ageMs, this.#maxFutureMs);
+    if (status === "future") return { status: "missing", reason: status };
     return status === "expired" ? { status, eventTime, ageMs } : { status, values, eventTime, ageMs };
   }
 }

@@ -52,12 +52,17 @@ describe("vector", () => {
   });
 
   it.each([
+    [-4_321e9, "future"],
+    [-5_001, "future"],
+    [-5_000, "stale"],
+    [-1_001, "stale"],
+    [-1_000, "fresh"],
     [-5, "fresh"],
     [100, "fresh"],
     [101, "stale"],
     [1000, "stale"],
     [1001, "expired"],
   ])("at an age of %d ms is %s", (age, expected) => {
-    expect(freshness(view, age)).toBe(expected);
+    expect(freshness(view, age, 5_000)).toBe(expected);
   });
 });

@@ -94,10 +94,16 @@ function floats(buffer: Buffer, count: number): Float32Array {
   return Float32Array.from({ length: count }, (_, i) => buffer.readFloatLE(HEADER_BYTES + 4 * i));
 }
 
-/** How usable a vector is at a moment, by the time of its event. */
-export type Freshness = "fresh" | "stale" | "expired";
+/** How usable a vector is at a moment, by the time of its event; `future` is the time of no event that has happened. */
+export type Freshness = "fresh" | "stale" | "expired" | "future";
 
-export function freshness(view: FeatureView, ageMs: number): Freshness {
+/** An event may be ahead of a reader's clock by this many milliseconds and count as new: clocks differ. */
+export const CLOCK_TOLERANCE_MS = 1_000;
+
+/** `maxFutureMs` is how far ahead of a clock an event may be at all. */
+export function freshness(view: FeatureView, ageMs: number, maxFutureMs: number): Freshness {
   if (ageMs > view.ttlMs) return "expired";
-  return ageMs > view.freshMs ? "stale" : "fresh";
+  if (ageMs > view.freshMs) return "stale";
+  if (ageMs >= -CLOCK_TOLERANCE_MS) return "fresh";
+  return ageMs >= -maxFutureMs ? "stale" : "future";
 }

@@ -4,10 +4,11 @@ import { BusError } from "#runtime/bus/errors.ts";
 import type { Bus } from "#runtime/bus/port.ts";
 import { Halt } from "#runtime/contracts/ledger.ts";
 import { connectRedis } from "#runtime/redis/index.ts";
+import { inForce, isPlausible, nextSequence, supersedes } from "./halt-order.ts";
 import { haltRecord, type LedgerFollower } from "./ledger.ts";
 
 // The kill switch. It is kept in Kafka and, so that it works while one of the two is away, in Redis as well. The state
-// with the highest sequence number is in force; a worker that finds a newer one in Redis writes it to Kafka.
+// with the highest sequence number is in force (halt-order.ts); a worker that finds a newer one in Redis writes it to Kafka.
 
 const POLL_MS = 250;
 const TIMEOUT_MS = 400;
@@ -48,13 +49,6 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** What is in force of several copies. */
-export function inForce(...copies: readonly (Halt | undefined)[]): Halt | undefined {
-  let latest: Halt | undefined;
-  for (const copy of copies) if (copy !== undefined && copy.sequence > (latest?.sequence ?? 0)) latest = copy;
-  return latest;
-}
-
 export interface HaltSwitchOptions {
   readonly bus: Bus;
   readonly deployment: string;
@@ -70,6 +64,7 @@ export class HaltSwitch {
   #mirrored = 0;
   #timer: NodeJS.Timeout | undefined;
   #told: number | undefined;
+  #refused: number | undefined;
 
   constructor(options: HaltSwitchOptions) {
     this.#options = options;
@@ -83,7 +78,7 @@ export class HaltSwitch {
 
   /** Whether live decisions are withheld, by what is known now. */
   halted(): boolean {
-    const halt = inForce(this.#options.follower.halt, this.#cached);
+    const halt = inForce(Date.now(), this.#options.follower.halt, this.#cached);
     if (halt !== undefined && halt.sequence !== this.#told) {
       this.#told = halt.sequence;
       const text = halt.halted ? "halted: live decisions are withheld" : "halt released";
@@ -97,16 +92,32 @@ export class HaltSwitch {
     this.#options.cache.close();
   }
 
+  /** What the cache has now was written after what it had before. */
+  #take(found: Halt, now: number): void {
+    if (supersedes(found, this.#cached, now)) this.#cached = found;
+    else if (
+      !isPlausible(found, now) &&
+      found.sequence !== this.#cached?.sequence &&
+      found.sequence !== this.#refused
+    ) {
+      this.#refused = found.sequence;
+      const text = "a release that is numbered in the future is not taken: release again with a right clock";
+      this.#options.log.warn({ reason: found.reason, sequence: found.sequence }, text);
+    }
+  }
+
   async #poll(): Promise<void> {
     const found = await this.#options.cache.get().catch(() => undefined);
-    this.#cached = inForce(this.#cached, found);
+    const now = Date.now();
+    if (found !== undefined) this.#take(found, now);
     const halt = this.#cached;
-    const known = Math.max(this.#mirrored, this.#options.follower.halt?.sequence ?? 0);
-    if (halt === undefined || halt.sequence <= known) return;
+    const before = this.#mirrored;
+    if (halt === undefined || halt.sequence === before) return;
+    if (!supersedes(halt, this.#options.follower.halt, now)) return;
     // Redis may forget; Kafka does not.
     this.#mirrored = halt.sequence;
     await writeHalt(this.#options.bus, this.#options.deployment, halt).catch((error: unknown) => {
-      this.#mirrored = known;
+      this.#mirrored = before;
       this.#options.log.warn({ err: error }, "the halt cannot be written to Kafka yet");
     });
   }
@@ -140,9 +151,9 @@ export async function setHalt(
   timeoutMs = 5_000,
 ): Promise<HaltResult> {
   const cached = await cache.get().catch(() => undefined);
-  // By the clock, so that it is above what could not be read; never below what could.
-  const sequence = Math.max(Date.now(), (inForce(change.known, cached)?.sequence ?? 0) + 1);
-  const halt: Halt = { halted: change.halted, reason: change.reason, sequence, at: Date.now() };
+  const at = Date.now();
+  const sequence = nextSequence(at, change.known, cached);
+  const halt: Halt = { halted: change.halted, reason: change.reason, sequence, at };
   const within = (work: Promise<void>) =>
     Promise.race([
       work.then(

@@ -1,9 +1,10 @@
 import { BusError } from "#runtime/bus/errors.ts";
-import type { Batch, Bus, Consumer, InRecord, OutRecord } from "#runtime/bus/port.ts";
+import type { Batch, Behind, Bus, Consumer, InRecord, OutRecord } from "#runtime/bus/port.ts";
 import { DecodeError, decode, encode, SCHEMA_HEADER } from "#runtime/contracts/contract.ts";
 import { Halt, Ledger } from "#runtime/contracts/ledger.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { HandoverError } from "./errors.ts";
+import { supersedes } from "./halt-order.ts";
 import { applyLedger, EMPTY_LEDGER, type LedgerState, placeKey } from "./rules.ts";
 
 /** A ledger record as it is written. Records that only the latest of counts share a key and are compacted. */
@@ -130,9 +131,13 @@ export class LedgerFollower {
     return this.#halt;
   }
 
-  /** Milliseconds since 1970 of the latest sign of life of Kafka. */
+  /** As of its consumer; 0 before it reads. */
   lastProgress(): number {
     return this.#consumer?.lastProgress() ?? 0;
+  }
+
+  behind(): readonly Behind[] {
+    return this.#consumer?.behind() ?? [];
   }
 
   /** Calls back after every change; returns what ends that. */
@@ -228,7 +233,7 @@ export class LedgerFollower {
       if (!(error instanceof DecodeError)) throw error;
       throw new HandoverError("BAD_LEDGER", `halt at offset ${record.offset}: ${error.message}`);
     }
-    if (halt.sequence > (this.#halt?.sequence ?? 0)) this.#halt = halt;
+    if (supersedes(halt, this.#halt, Date.now())) this.#halt = halt;
   }
 
   #notify(): void {

@@ -7,6 +7,7 @@ import { claim, echoWorker, memoryHaltCache, placesOf } from "#tests/support/han
 import { waitFor } from "#tests/support/wait.ts";
 import { Conductor } from "./conductor.ts";
 import { setHalt } from "./halt.ts";
+import { haltRecord } from "./ledger.ts";
 import { parseOutcome } from "./outcome.ts";
 
 const DEPLOYMENT = "d";
@@ -231,6 +232,21 @@ describe("a hand-over", () => {
     await waitFor("the follower", () => broker.partitions(topics.control(DEPLOYMENT))[0]?.length === 2);
     await send(10);
     await waitFor("decisions", () => live().length === 20);
+  });
+
+  it("halts although the latest release in Kafka and in Redis is numbered beyond all clocks", async () => {
+    const cache = memoryHaltCache();
+    const far = { halted: false, reason: "a wrong clock", sequence: Number.MAX_SAFE_INTEGER, at: 0 };
+    await cache.set(far);
+    await (await bus.producer()).send(haltRecord(DEPLOYMENT, far));
+    await start("a", { haltCache: cache });
+    await setHalt(bus, DEPLOYMENT, cache, { halted: true, reason: "test", known: far });
+    const control = () => broker.partitions(topics.control(DEPLOYMENT))[0]?.length;
+    await waitFor("the follower", () => control() === 2);
+    await send(10);
+    const withheld = () => outcomes(topics.shadow(DEPLOYMENT)).filter(({ action }) => action === "withheld");
+    await waitFor("withheld", () => withheld().length === 10);
+    expect(live()).toHaveLength(0);
   });
 
   it("deposes a conductor when another begins", async () => {

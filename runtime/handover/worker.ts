@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { BusError } from "#runtime/bus/errors.ts";
-import type { Batch, Bus, Consumer, Position, TopicPartition } from "#runtime/bus/port.ts";
+import type { Batch, Behind, Bus, Consumer, Position, TopicPartition } from "#runtime/bus/port.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { type HaltCache, HaltSwitch } from "./halt.ts";
 import { LedgerFollower } from "./ledger.ts";
@@ -152,9 +152,13 @@ export class DecisionWorker {
     });
   }
 
-  /** Milliseconds since 1970 of the latest sign of life of Kafka, on the input or on the ledger, whichever is older. */
+  /** As of a consumer, of the input or of the ledger, whichever is older. */
   lastProgress(): number {
     return Math.min(this.#consumer?.lastProgress() ?? 0, this.#follower.lastProgress());
+  }
+
+  behind(): readonly Behind[] {
+    return [...(this.#consumer?.behind() ?? []), ...this.#follower.behind()];
   }
 
   assignment(): readonly TopicPartition[] {

@@ -38,10 +38,7 @@ function worker<T>(
     const child = fork(
       join(import.meta.dirname, "bus-worker.ts"),
       [role, address, topic, ...args.map(String)],
-      {
-        stdio: ["ignore", "pipe", "inherit", "ipc"],
-        execArgv: ["--disable-warning=TimeoutNegativeWarning"],
-      },
+      { stdio: ["ignore", "pipe", "inherit", "ipc"] },
     );
     let output = "";
     child.stdout?.on("data", (chunk) => {

@@ -1,12 +1,13 @@
 import net, { type NetConnectOpts } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import kafkajs from "kafkajs";
+import type { Producer as KafkaJsProducer } from "kafkajs";
 import { Registry } from "prom-client";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { Link } from "#runtime/bus/kafka/link.ts";
 import { KafkaProducer } from "#runtime/bus/kafka/producer.ts";
 import { BusMetrics } from "#runtime/bus/metrics.ts";
+import { kafkajs } from "#tests/support/plain-kafkajs.ts";
 import { consoleConsumer, startBrokers, type TestBrokers } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
@@ -161,7 +162,7 @@ describe("connections to a broker", () => {
   async function slippingProducer() {
     const link = new Link({ brokers: brokers.addresses, clientId: "test" });
     const { kafka } = link;
-    const clients: kafkajs.Producer[] = [];
+    const clients: KafkaJsProducer[] = [];
     const make = kafka.producer.bind(kafka);
     vi.spyOn(kafka, "producer").mockImplementation((options) => {
       const client = make(options);

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import kafkajs from "kafkajs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { CONDUCTOR_STEPS } from "#runtime/handover/conductor.ts";
@@ -9,6 +8,7 @@ import { STEPS } from "#runtime/handover/revision.ts";
 import { seededRandom } from "#runtime/market/random.ts";
 import { claim } from "#tests/support/handover.ts";
 import { handoverProcess, noteSteps, type Pod, Pods } from "#tests/support/nemesis.ts";
+import { kafkajs } from "#tests/support/plain-kafkajs.ts";
 import { startBrokers, type TestBrokers } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import kafkajs from "kafkajs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import type { Producer } from "#runtime/bus/port.ts";
@@ -10,6 +9,7 @@ import { verifyHistory } from "#runtime/handover/history/read.ts";
 import type { Unsafe } from "#runtime/handover/revision.ts";
 import { claim } from "#tests/support/handover.ts";
 import { handoverProcess } from "#tests/support/nemesis.ts";
+import { kafkajs } from "#tests/support/plain-kafkajs.ts";
 import { type Subject, startBrokers, type TestBrokers } from "#tests/support/processes.ts";
 import { waitFor } from "#tests/support/wait.ts";
 

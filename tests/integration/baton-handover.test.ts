@@ -133,6 +133,7 @@ describe("baton, about hand-overs", () => {
     const good = await baton("history", "verify", deployment);
     expect(good).toMatchObject({ code: 0 });
     expect(good.output).toContain("everything holds");
+    expect(good.output).not.toMatch(/warning/i);
     expect(good.output).toMatch(/hand-overs \d+, of which forced 2/);
 
     const decisions: Parameters<typeof again.send>[0][] = [];

@@ -84,10 +84,25 @@ describe("features", () => {
 
   it("skips what is not market data, counts it by its reason, and goes on", async () => {
     await send(Buffer.from("hello"), btc);
+    const message = (extra: object) => Buffer.from(JSON.stringify(trade(0, { instrument: btc, ...extra })));
+    // What the signal model refuses of the same topic, and what would be the latest for ever.
+    await send(message({ eventTime: Date.now() * 1_000 }), btc);
+    await send(message({ eventTime: Date.now() + 60_000 }), btc);
+    await send(message({ eventTime: Math.floor(Date.now() / 1_000) }), btc);
+    await send(message({ price: 1e300 }), btc);
+    await send(message({}), eth);
     const next = await stream(features, btc, 50, 1);
     expect(await stored(btc, next.eventTime)).toEqual(next.values);
     const metrics = await (await fetch(`${url}/metrics`)).text();
-    expect(metrics).toContain('baton_features_rejected_messages_total{code="NOT_JSON"} 1');
+    for (const [code, count] of [
+      ["NOT_JSON", 1],
+      ["FUTURE_TIMESTAMP", 2],
+      ["PAST_TIMESTAMP", 1],
+      ["OUT_OF_RANGE", 1],
+      ["WRONG_KEY", 1],
+    ]) {
+      expect(metrics).toContain(`baton_features_rejected_messages_total{code="${code}"} ${count}`);
+    }
   });
 
   it("commits where it got to, and stops cleanly on SIGTERM", async () => {
@@ -97,6 +112,6 @@ describe("features", () => {
     const [ends, committed] = [await admin.offsets(topic), await admin.committed(group, topic)];
     const total = (offsets: Iterable<bigint>) => [...offsets].reduce((sum, offset) => sum + offset, 0n);
     expect(total(committed.values())).toBe(total([...ends.values()].map(({ latest }) => latest)));
-    expect(total(committed.values())).toBe(62n);
+    expect(total(committed.values())).toBe(67n);
   });
 });

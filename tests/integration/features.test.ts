@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { Redis } from "ioredis";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { FeatureStore, type FeatureView } from "#runtime/features/index.ts";
+import { FeatureStore, type FeatureView, schemaHash } from "#runtime/features/index.ts";
+import { encodeVector } from "#runtime/features/vector.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 const url = `redis://127.0.0.1:${inject("cluster").ports.redis}`;
@@ -74,6 +75,65 @@ describe("feature store", () => {
       }),
       { numRuns: 20 },
     );
+  });
+
+  const MINUTE = 60_000;
+
+  it("takes nothing from the future, by Redis's clock, whatever the writer's says", async () => {
+    const view = store.view(newView());
+    const now = Date.now();
+    const times = [now, now + MINUTE, now * 1_000, Number.MAX_VALUE, now - MINUTE];
+    const results = await view.write(
+      times.map((eventTime, i) => ({ entity: `E${i}`, eventTime, values: [i, 0] })),
+    );
+    expect(results).toEqual(["written", "future", "future", "future", "written"]);
+    const reads = await view.read(["E1", "E2", "E3"], now);
+    expect(reads).toEqual(Array(3).fill({ status: "missing", reason: "absent" }));
+    const metrics = await registry.getSingleMetricAsString("baton_features_writes_total");
+    expect(metrics).toContain(`view="${view.view.name}",result="future"} 3`);
+  });
+
+  it.each<[string, (now: number) => number]>([
+    ["microseconds", (now) => now * 1_000],
+    ["the end of all numbers", () => Number.MAX_VALUE],
+    ["tomorrow", (now) => now + 24 * 60 * MINUTE],
+    ["half a minute ahead", (now) => now + MINUTE / 2],
+  ])(
+    "heals an entity that was poisoned with %s by the next vector, and gives out nothing before",
+    async (_, at) => {
+      const definition = newView();
+      const view = store.view(definition);
+      const now = Date.now();
+      const poisoned = encodeVector(definition, schemaHash(definition), at(now), [9, 9]);
+      await redis.set(`f:${definition.name}:1:X`, poisoned);
+      expect(await view.read(["X"], now)).toEqual([{ status: "missing", reason: "future" }]);
+      expect(await view.write([{ entity: "X", eventTime: now - 5, values: [1, 2] }])).toEqual(["written"]);
+      expect((await view.read(["X"], now))[0]).toMatchObject({
+        status: "fresh",
+        values: Float32Array.of(1, 2),
+      });
+    },
+  );
+
+  it("lets an event that is ahead by no more than clocks differ stand against an older one", async () => {
+    const view = store.view(newView());
+    const now = Date.now();
+    const write = async (eventTime: number) =>
+      (await view.write([{ entity: "X", eventTime, values: [1, 1] }]))[0];
+    expect([await write(now + 900), await write(now - 100)]).toEqual(["written", "older"]);
+  });
+
+  it("takes events further ahead where it is told to, and holds nothing up by them", async () => {
+    const lenient = new FeatureStore({ url, registry: new Registry(), timeoutMs, maxFutureMs: 2 * MINUTE });
+    await lenient.connect();
+    const view = lenient.view(newView());
+    const now = Date.now();
+    const write = async (eventTime: number) =>
+      (await view.write([{ entity: "X", eventTime, values: [1, 1] }]))[0];
+    expect(await write(now + MINUTE)).toBe("written");
+    expect((await view.read(["X"], now))[0]?.status).toBe("stale");
+    expect([await write(now), await write(now + 3 * MINUTE)]).toEqual(["written", "future"]);
+    await lenient.close();
   });
 
   it("keeps the newest of writers that race", async () => {

@@ -1,5 +1,4 @@
 import { randomUUID } from "node:crypto";
-import kafkajs from "kafkajs";
 import { afterEach, beforeEach, describe, expect, inject, it } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import type { OutRecord } from "#runtime/bus/port.ts";
@@ -11,6 +10,7 @@ import { OUTCOME_HEADER, outcomeRecord } from "#runtime/handover/outcome.ts";
 import { encodeMark } from "#runtime/handover/repair.ts";
 import { groupOf, leftoversOf, transactionalId } from "#runtime/handover/standing.ts";
 import { claim, echoWorker, placesOf } from "#tests/support/handover.ts";
+import { kafkajs } from "#tests/support/plain-kafkajs.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 // What a broker that died in the middle of a commit may leave behind (ADR 13): half of a transaction. Written here by hand,

@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import kafkajs from "kafkajs";
 import { Registry } from "prom-client";
 import { afterAll, expect, inject, it } from "vitest";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { verifyHistory } from "#runtime/handover/history/read.ts";
 import { claim, echoWorker } from "#tests/support/handover.ts";
+import { kafkajs } from "#tests/support/plain-kafkajs.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 const RECORDS = 20;

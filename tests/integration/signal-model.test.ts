@@ -1,5 +1,4 @@
 import { randomUUID } from "node:crypto";
-import kafkajs from "kafkajs";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { parseDeadLetter, replayDeadLetters } from "#runtime/bus/dead-letters.ts";
@@ -11,6 +10,7 @@ import { FeatureStore } from "#runtime/features/index.ts";
 import { TICKS_VIEW } from "#runtime/market/ticks.ts";
 import { newTraceparent, parseTraceparent, TRACE_HEADER } from "#runtime/service/index.ts";
 import { claim } from "#tests/support/handover.ts";
+import { kafkajs } from "#tests/support/plain-kafkajs.ts";
 import {
   MODEL_DIGEST,
   readSignal,
@@ -142,6 +142,7 @@ describe("signal-model", () => {
     ["NaN", Buffer.from(JSON.stringify(trade(5)).replace("0.1", "NaN")), {}, "NOT_JSON"],
     ["a null value", null, {}, "NULL_VALUE"],
     ["from the future", json(trade(6, { eventTime: Date.now() + 3_600_000 })), {}, "FUTURE_TIMESTAMP"],
+    ["of 1970, in seconds", json(trade(6, { eventTime: 1_790_000_000 })), {}, "PAST_TIMESTAMP"],
     ["of an unknown instrument", json(trade(7, { instrument: "NOPEUSDT" })), {}, "UNKNOWN_INSTRUMENT"],
     ["under another key than its instrument", json(trade(8, { instrument: "ETHUSDT" })), {}, "WRONG_KEY"],
     ["deeply nested", Buffer.from(nested), {}, "TOO_DEEP"],

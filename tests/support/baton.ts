@@ -13,7 +13,7 @@ export interface BatonRun {
 
 /** The command line in a process of its own. */
 export function batonProcess(env: Readonly<Record<string, string>>, ...args: readonly string[]): Subject {
-  return new Subject(process.execPath, ["--disable-warning=TimeoutNegativeWarning", MAIN, ...args], env);
+  return new Subject(process.execPath, [MAIN, ...args], env);
 }
 
 /** Runs the command line to its end. */

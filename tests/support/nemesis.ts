@@ -7,7 +7,7 @@ type Env = Readonly<Record<string, string>>;
 
 /** A process of tests/support/handover-process.ts. */
 export function handoverProcess(role: "worker" | "plain" | "conductor", env: Env): Subject {
-  return new Subject(process.execPath, ["--disable-warning=TimeoutNegativeWarning", PROCESS, role], env);
+  return new Subject(process.execPath, [PROCESS, role], env);
 }
 
 /** Counts the steps at which a process says that it met its fault. */

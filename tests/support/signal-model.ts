@@ -36,20 +36,16 @@ export async function signalModel(
 ): Promise<SignalModelProcess> {
   const port = await freePort();
   const deployment = env["DEPLOYMENT"] ?? `d-${randomUUID().slice(0, 8)}`;
-  const process_ = new Subject(
-    process.execPath,
-    ["--disable-warning=TimeoutNegativeWarning", join(root, "apps/signal-model/main.ts")],
-    {
-      HTTP_HOST: "127.0.0.1",
-      HTTP_PORT: String(port),
-      DEPLOYMENT: deployment,
-      REVISION: "r1",
-      MODEL_URI,
-      MODEL_DIGEST,
-      START: "earliest",
-      ...env,
-    },
-  );
+  const process_ = new Subject(process.execPath, [join(root, "apps/signal-model/main.ts")], {
+    HTTP_HOST: "127.0.0.1",
+    HTTP_PORT: String(port),
+    DEPLOYMENT: deployment,
+    REVISION: "r1",
+    MODEL_URI,
+    MODEL_DIGEST,
+    START: "earliest",
+    ...env,
+  });
   return { process: process_, deployment, url: `http://127.0.0.1:${port}` };
 }
 

@@ -1,25 +1,12 @@
-import { promisify } from "node:util";
-import { zstdCompress, zstdDecompress } from "node:zlib";
-import snappy from "kafkajs-snappy";
 import { BusError, type BusErrorCode } from "../errors.ts";
+import { CODEC_NAMES, CODECS, type Codec } from "./codecs.ts";
 import { UNCERTAIN } from "./coordinator.ts";
 import { kafkajs } from "./library.ts";
 
-const compress = promisify(zstdCompress);
-const decompress = promisify(zstdDecompress);
+const codecs = kafkajs.CompressionCodecs as Record<number, () => Codec>;
+for (const [number, codec] of CODECS.entries()) if (codec !== undefined) codecs[number] = () => codec;
 
-kafkajs.CompressionCodecs[kafkajs.CompressionTypes.Snappy] = snappy;
-kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] = () => ({
-  compress: (encoder: { buffer: Buffer }) => compress(encoder.buffer),
-  decompress: (buffer: Buffer) => decompress(buffer),
-});
-
-export const COMPRESSION = {
-  none: kafkajs.CompressionTypes.None,
-  gzip: kafkajs.CompressionTypes.GZIP,
-  snappy: kafkajs.CompressionTypes.Snappy,
-  zstd: kafkajs.CompressionTypes.ZSTD,
-} as const;
+type Compression = (typeof CODEC_NAMES)[number];
 
 /**
  * Smallest batch worth compressing. Below, setting up the codec costs producer, broker and consumer more than the
@@ -28,8 +15,8 @@ export const COMPRESSION = {
 const COMPRESS_FROM_BYTES = 8 * 1024;
 
 /** The compression of a request of so many bytes. */
-export function compressionFor(wanted: keyof typeof COMPRESSION, bytes: number) {
-  return COMPRESSION[bytes < COMPRESS_FROM_BYTES ? "none" : wanted];
+export function compressionFor(wanted: Compression, bytes: number): number {
+  return CODEC_NAMES.indexOf(bytes < COMPRESS_FROM_BYTES ? "none" : wanted);
 }
 
 export function valueBytes(records: readonly { readonly value: Buffer | null }[]): number {

@@ -1,4 +1,5 @@
 import type { Kafka, KafkaMessage } from "kafkajs";
+import type { Unreadable } from "./batches.ts";
 
 // The requests of kafkajs themselves, for what it has no client for.
 
@@ -7,11 +8,14 @@ export type RawMessage = KafkaMessage & {
   readonly batchContext: { readonly producerId: string; readonly inTransaction: boolean };
 };
 
+/** With the batch behind them that cannot be decoded. */
+export type RawMessages = readonly RawMessage[] & { readonly unreadable?: Unreadable };
+
 interface Broker {
   fetch(request: object): Promise<{
     readonly responses: readonly {
       readonly partitions: readonly {
-        readonly messages: readonly RawMessage[];
+        readonly messages: RawMessages;
       }[];
     }[];
   }>;

@@ -1,16 +1,27 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { EachBatchPayload, Consumer as KafkaJsConsumer, KafkaMessage } from "kafkajs";
+import type { EachBatchPayload, Consumer as KafkaJsConsumer } from "kafkajs";
 import { BusError } from "../errors.ts";
 import type { BusMetrics } from "../metrics.ts";
 import {
+  type Behind,
   type Consumer,
   type ConsumerOptions,
   DEFAULTS,
-  type InRecord,
   type Position,
   type TopicPartition,
 } from "../port.ts";
+import { ConsumerProgress } from "../progress.ts";
+import {
+  type Assigned,
+  fatalError,
+  fetchedFrom,
+  keyOf,
+  newlyAssigned,
+  toRecord,
+  unreadableBatch,
+} from "./assigned.ts";
 import { busError } from "./client.ts";
+import type { Answer } from "./library.ts";
 import type { Link } from "./link.ts";
 
 /** No answer from a broker for this long, and the client is thrown away and made anew. */
@@ -25,30 +36,6 @@ const QUEUE_BYTES = 4 * 1024 * 1024;
 /** Most records that a handler gets at once. */
 const BATCH_RECORDS = 2_000;
 
-/** A partition while this consumer has it. */
-interface Assigned extends TopicPartition {
-  /** Next offset to be put into the queue; what is fetched below it is known already. */
-  fetched: bigint;
-  /** Fetched and not yet handed out. */
-  queue: InRecord[];
-  queuedBytes: number;
-  highWatermark: bigint;
-  /** Next offset to be read by the client, behind everything that it has seen, markers included. */
-  seen: bigint | undefined;
-  /** Batches in a row that began behind it. */
-  gaps: number;
-  /** A handler is running. */
-  running: boolean;
-  /** First offset of what the running handler has. */
-  handling: bigint | undefined;
-  /** The user has paused the partition. */
-  paused: boolean;
-  /** The client does not fetch: paused, or the queue is full. */
-  held: boolean;
-  /** Resolves when `onAssigned` is done. */
-  readonly ready: Promise<void>;
-}
-
 /** kafkajs behind our port: handlers never overlap on a partition, and it never stays dead. */
 export class KafkaConsumer implements Consumer {
   readonly #connect: () => Link;
@@ -62,7 +49,9 @@ export class KafkaConsumer implements Consumer {
   readonly #handlers = new Map<string, Promise<void>>();
   #link: Link;
   #client: KafkaJsConsumer;
-  #progress = Date.now();
+  readonly #progress = new ConsumerProgress(Date.now());
+  /** When the client was made, for the watchdog. */
+  #renewedAt = Date.now();
   #watchdog: NodeJS.Timeout | undefined;
   #restarting: Promise<void> | undefined;
   /** The client that crashed last. */
@@ -114,7 +103,16 @@ export class KafkaConsumer implements Consumer {
   }
 
   lastProgress(): number {
-    return this.#progress;
+    return this.#progress.lastProgress();
+  }
+
+  behind(): readonly Behind[] {
+    return this.#progress.behind();
+  }
+
+  /** Milliseconds since 1970 of the latest sign of life of a broker, whatever it was about. */
+  lastHeard(): number {
+    return this.#progress.lastHeard();
   }
 
   pause(partitions: readonly TopicPartition[]): void {
@@ -130,6 +128,7 @@ export class KafkaConsumer implements Consumer {
       const assigned = this.#assigned.get(keyOf(partition));
       if (assigned === undefined) continue;
       assigned.paused = paused;
+      this.#progress.paused(partition, paused, Date.now());
       this.#balance(assigned);
       if (!paused) this.#pump(assigned);
     }
@@ -149,6 +148,7 @@ export class KafkaConsumer implements Consumer {
       assigned.queue = [];
       assigned.queuedBytes = 0;
       assigned.seen = position.offset;
+      assigned.unreadable = undefined;
       this.#balance(assigned);
     }
     this.#client.seek({
@@ -194,10 +194,12 @@ export class KafkaConsumer implements Consumer {
       readUncommitted: false,
       retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 10, restartOnFailure: async () => false },
     });
-    const progress = () => {
-      this.#progress = Date.now();
-    };
-    client.on("consumer.fetch", progress);
+    const progress = () => this.#progress.heard(Date.now());
+    client.on("consumer.fetch", ({ payload }) => {
+      progress();
+      const { answers = [] } = payload as { readonly answers?: readonly Answer[] };
+      if (this.#client === client) for (const answer of answers) this.#answered(answer);
+    });
     client.on("consumer.end_batch_process", ({ payload }) => {
       const assigned = this.#assigned.get(keyOf(payload));
       if (assigned === undefined || this.#client !== client || payload.lastOffset === null) return;
@@ -214,6 +216,7 @@ export class KafkaConsumer implements Consumer {
     client.on("consumer.group_join", ({ payload }) => {
       progress();
       this.#joined(payload.memberAssignment);
+      this.#progress.keep(this.assignment());
       this.#onJoin();
     });
     client.on("consumer.crash", ({ payload }) => {
@@ -252,21 +255,9 @@ export class KafkaConsumer implements Consumer {
     for (const [key, partition] of now) {
       if (this.#assigned.has(key)) continue;
       const before = this.#handlers.get(key) ?? Promise.resolve();
-      const assigned: Assigned = {
-        ...partition,
-        fetched: 0n,
-        queue: [],
-        queuedBytes: 0,
-        highWatermark: 0n,
-        seen: undefined,
-        gaps: 0,
-        running: false,
-        handling: undefined,
-        paused: false,
-        held: false,
-        ready: before.then(() => this.#prepare(assigned)),
-      };
+      const assigned = newlyAssigned(partition, (fresh) => before.then(() => this.#prepare(fresh)));
       this.#assigned.set(key, assigned);
+      this.#progress.assigned(partition, Date.now());
       assigned.ready.catch((error: unknown) => this.#fail(error));
     }
   }
@@ -310,10 +301,27 @@ export class KafkaConsumer implements Consumer {
     this.#pump(assigned);
   }
 
+  /** What a broker has said of a partition: how far its log goes, and what of it cannot be decoded. */
+  #answered({ topic, partition, fetchedOffset, highWatermark, lastStableOffset, unreadable }: Answer): void {
+    const place = { topic, partition };
+    const assigned = this.#assigned.get(keyOf(place));
+    if (assigned === undefined) return;
+    const from = BigInt(fetchedOffset);
+    const end = BigInt(highWatermark);
+    // What is queued or with a handler is not done.
+    const next = this.position(place) ?? from;
+    this.#progress.answered(place, { next, lastStable: BigInt(lastStableOffset ?? end), end }, Date.now());
+    this.#metrics.lag.set({ topic, partition, group: this.#options.group ?? "" }, Number(end - next));
+    if (unreadable === undefined) return;
+    assigned.unreadable = unreadableBatch(place, unreadable);
+    this.#balance(assigned);
+    this.#pump(assigned);
+  }
+
   /** Stops and starts fetching a partition by what the user wants and by how much is queued. */
   #balance(assigned: Assigned): void {
     const full = assigned.queuedBytes > (assigned.held ? QUEUE_BYTES / 2 : QUEUE_BYTES);
-    const hold = assigned.paused || full;
+    const hold = assigned.paused || full || assigned.unreadable !== undefined;
     if (hold === assigned.held) return;
     assigned.held = hold;
     const place = [{ topic: assigned.topic, partitions: [assigned.partition] }];
@@ -331,13 +339,13 @@ export class KafkaConsumer implements Consumer {
       .then(async () => {
         await assigned.ready;
         while (this.#mayHandle(assigned) && assigned.queue.length > 0) await this.#handle(assigned);
+        if (assigned.unreadable !== undefined && this.#mayHandle(assigned)) throw assigned.unreadable;
       })
       .catch((error: unknown) => {
         if (!(error instanceof BusError && error.code === "REBALANCED")) this.#fail(error);
       })
       .finally(() => {
         assigned.running = false;
-        this.#progress = Date.now();
         // What came between the last look and this line started nothing.
         if (assigned.queue.length > 0 && this.#mayHandle(assigned)) this.#pump(assigned);
       });
@@ -364,6 +372,7 @@ export class KafkaConsumer implements Consumer {
     const group = this.#options.group ?? "";
     const next = (records.at(-1)?.offset ?? 0n) + 1n;
     this.#handledUpTo({ topic, partition }, next);
+    this.#progress.handled({ topic, partition }, next, Date.now());
     this.#metrics.received.inc({ topic, group }, records.length);
     this.#metrics.lag.set({ topic, partition, group }, Number(assigned.highWatermark - next));
   }
@@ -374,15 +383,16 @@ export class KafkaConsumer implements Consumer {
 
   #fail(error: unknown): void {
     if (this.#closing) return;
-    this.#metrics.errors.inc({ operation: "consume", code: "HANDLER_FAILED" });
-    const cause = error instanceof Error ? error : new Error(String(error));
+    const fatal = fatalError(error);
+    this.#metrics.errors.inc({ operation: "consume", code: fatal.code });
     // Not awaited: close waits for handlers, and this is called from one.
     void this.close().catch(() => {});
-    this.#options.onFatal(new BusError("HANDLER_FAILED", cause.message, { cause }));
+    this.#options.onFatal(fatal);
   }
 
   #checkProgress(): void {
-    if (this.#closing || this.#restarting !== undefined || Date.now() - this.#progress < STALL_MS) return;
+    if (this.#closing || this.#restarting !== undefined) return;
+    if (Date.now() - Math.max(this.#progress.lastHeard(), this.#renewedAt) < STALL_MS) return;
     this.#restart(new BusError("STALLED", `group ${this.#group}`));
   }
 
@@ -404,7 +414,7 @@ export class KafkaConsumer implements Consumer {
       if (this.#closing) return;
       this.#link = this.#connect();
       this.#client = this.#create();
-      this.#progress = Date.now();
+      this.#renewedAt = Date.now();
       try {
         await this.#run();
         return;
@@ -414,33 +424,4 @@ export class KafkaConsumer implements Consumer {
       }
     }
   }
-}
-
-/** The offset that a batch was asked for with, which kafkajs keeps but does not declare. */
-function fetchedFrom(batch: EachBatchPayload["batch"]): bigint {
-  const { fetchedOffset } = batch as unknown as { readonly fetchedOffset?: string | number };
-  return BigInt(fetchedOffset ?? batch.firstOffset() ?? 0);
-}
-
-function keyOf(partition: TopicPartition): string {
-  return `${partition.topic}/${partition.partition}`;
-}
-
-export function toRecord(topic: string, partition: number, offset: bigint, message: KafkaMessage): InRecord {
-  const headers: Record<string, string> = {};
-  // Not Object.entries: this is called once for every record.
-  for (const name in message.headers) {
-    const value = message.headers[name];
-    const last = Array.isArray(value) ? value.at(-1) : value;
-    if (last !== undefined) headers[name] = last.toString("utf8");
-  }
-  return {
-    topic,
-    partition,
-    offset,
-    key: message.key === null ? undefined : message.key.toString("utf8"),
-    value: message.value,
-    headers,
-    timestamp: Number(message.timestamp),
-  };
 }

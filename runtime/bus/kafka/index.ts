@@ -75,7 +75,7 @@ export class KafkaBus implements Bus {
       consumer.close = async () => {
         await close();
         // The broker forgets an empty group by itself, if nobody is there to be asked.
-        if (Date.now() - consumer.lastProgress() > QUIET_MS) return;
+        if (Date.now() - consumer.lastHeard() > QUIET_MS) return;
         await (await this.admin()).deleteGroup(group);
       };
       return consumer;

@@ -1,6 +1,15 @@
 import { createRequire } from "node:module";
-import { describe, expect, it } from "vitest";
-import { type Broker, type Brokers, type Pool, type Pools, readyBroker, steadyPool } from "./library.ts";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import {
+  type Broker,
+  type Brokers,
+  idleQueue,
+  type Pool,
+  type Pools,
+  type Queues,
+  readyBroker,
+  steadyPool,
+} from "./library.ts";
 
 // Each beside the library as it is, so that the day it is mended ours can go.
 
@@ -9,6 +18,8 @@ const require = createRequire(import.meta.url);
 for (const path of Object.keys(require.cache)) if (path.includes("/kafkajs/")) delete require.cache[path];
 const TheirBroker = require("kafkajs/src/broker/index.js") as Brokers;
 const TheirPool = require("kafkajs/src/cluster/brokerPool.js") as Pools;
+
+const TheirQueue = require("kafkajs/src/network/requestQueue/index.js") as Queues;
 
 const log = () => {};
 const logger = { debug: log, error: log, namespace: () => logger };
@@ -94,5 +105,46 @@ describe("a pool whose seed is replaced while somebody connects to it", () => {
   it("hands out the one that is not in the library", async () => {
     const broker = await replaced(TheirPool).findConnectedBroker();
     expect(broker.isConnected()).toBe(false);
+  });
+});
+
+describe("a queue of requests", () => {
+  interface Answered {
+    readonly pending: unknown[];
+    throttledUntil: number;
+    push(request: object): void;
+    checkPendingRequests(): void;
+    destroy(): void;
+  }
+  const queue = (Kind: Queues) =>
+    new Kind({ logger, maxInFlightRequests: null, requestTimeout: 1_000 }) as unknown as Answered;
+  const request = (sendRequest: () => void) => ({
+    entry: { correlationId: 1 },
+    expectResponse: true,
+    sendRequest,
+  });
+
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  it("sets no timer where nothing waits", () => {
+    const timer = vi.spyOn(globalThis, "setTimeout");
+    queue(idleQueue(TheirQueue)).checkPendingRequests();
+    expect(timer).not.toHaveBeenCalled();
+  });
+
+  it("sends what waited for the end of a throttling", async () => {
+    const throttled = queue(idleQueue(TheirQueue));
+    throttled.throttledUntil = Date.now() + 20;
+    await new Promise<void>((resolve) => throttled.push(request(resolve)));
+    expect(Date.now()).toBeGreaterThanOrEqual(throttled.throttledUntil);
+    throttled.destroy();
+  });
+
+  it("sets one to a time that is past in the library", () => {
+    const timer = vi.spyOn(globalThis, "setTimeout").mockReturnValue(0 as unknown as NodeJS.Timeout);
+    queue(TheirQueue).checkPendingRequests();
+    expect(timer.mock.calls[0]?.[1]).toBeLessThan(0);
   });
 });

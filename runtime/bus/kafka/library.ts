@@ -1,6 +1,7 @@
 import { createRequire } from "node:module";
 import { sep } from "node:path";
 import type * as KafkaJs from "kafkajs";
+import { type DecodingParts, decodingMessages, type Message, type Unreadable } from "./batches.ts";
 import { rememberingCoordinators } from "./coordinator.ts";
 import { decodeRecord, encodeRecord } from "./record.ts";
 import { addSecondProtocol, type Parts } from "./second-protocol.ts";
@@ -9,15 +10,9 @@ import { addSecondProtocol, type Parts } from "./second-protocol.ts";
 // 2.2.4) enters at most one of them a message and takes their list to be in the order of their first offsets, while
 // brokers give it in the order of their ends: with two of them open at once, what was aborted is handed out as
 // committed. Its manager of transactions is given a cluster that remembers coordinators and speaks Kafka 4's transaction
-// protocol, records are written and read in a quicker way, what it repeats for ever can be ended, and its brokers can be
-// asked by several at once. None of that is to be reached from outside, so a copy of the library is loaded that has ours instead.
-
-interface Message {
-  readonly offset: string;
-  readonly key: Buffer | null;
-  readonly isControlRecord: boolean;
-  readonly batchContext: { readonly producerId: string; readonly inTransaction: boolean };
-}
+// protocol, records are written and read in a quicker way, what it repeats for ever can be ended, its brokers can be
+// asked by several at once, a batch that cannot be decoded is told apart from an answer that failed, consumers say what
+// brokers answer, and no timer is set to a time that is past. None of that is to be reached from outside, so a copy of the library is loaded that has ours instead.
 
 interface Fetched {
   readonly messages: readonly Message[];
@@ -144,6 +139,76 @@ export function steadyPool(Base: Pools): Pools {
   };
 }
 
+interface Queue {
+  readonly pending: readonly unknown[];
+  scheduleCheckPendingRequests(): void;
+}
+export type Queues = new (...options: unknown[]) => Queue;
+
+/**
+ * Queues of requests that wake up for what waits in them. The library's sets a timer after each answer as well when nothing
+ * waits, to a time that is past: Node 24 warns of that.
+ */
+export function idleQueue(Base: Queues): Queues {
+  return class extends Base {
+    override scheduleCheckPendingRequests(): void {
+      if (this.pending.length > 0) super.scheduleCheckPendingRequests();
+    }
+  };
+}
+
+interface PartitionData {
+  readonly lastStableOffset?: string;
+  readonly messages: { readonly unreadable?: Unreadable };
+}
+interface FetchedBatch {
+  readonly topic: string;
+  readonly partition: number;
+  /** Offset that was asked for. */
+  readonly fetchedOffset: string;
+  readonly highWatermark: string;
+}
+type Batches = new (topic: string, fetchedOffset: string, data: PartitionData) => FetchedBatch;
+
+/** What a broker has answered for a partition. */
+export interface Answer extends FetchedBatch {
+  /** Where readers of committed records get to; older brokers do not say. */
+  readonly lastStableOffset?: string | undefined;
+  /** The batch at `fetchedOffset`. */
+  readonly unreadable?: Unreadable | undefined;
+}
+
+/** Batches that keep all that a broker has said. */
+function tellingBatch(Base: Batches): Batches {
+  return class extends Base implements Answer {
+    readonly lastStableOffset: string | undefined;
+    readonly unreadable: Unreadable | undefined;
+
+    constructor(topic: string, fetchedOffset: string, data: PartitionData) {
+      super(topic, fetchedOffset, data);
+      this.lastStableOffset = data.lastStableOffset;
+      this.unreadable = data.messages.unreadable;
+    }
+  };
+}
+
+interface Group {
+  readonly instrumentationEmitter: { emit(event: string, payload: object): void };
+  fetch(nodeId: string): Promise<readonly Answer[]>;
+}
+type Groups = new (...options: unknown[]) => Group;
+
+/** Members of groups that tell what brokers answer, also where no record is handed out for it. */
+function tellingGroup(Base: Groups): Groups {
+  return class extends Base {
+    override async fetch(nodeId: string): Promise<readonly Answer[]> {
+      const answers = await super.fetch(nodeId);
+      this.instrumentationEmitter.emit("consumer.fetch", { nodeId, answers });
+      return answers;
+    }
+  };
+}
+
 function load(): typeof KafkaJs {
   const require = createRequire(import.meta.url);
   const filter = require.resolve("kafkajs/src/consumer/filterAbortedMessages.js");
@@ -160,12 +225,23 @@ function load(): typeof KafkaJs {
     if (entry === undefined) throw new Error(`kafkajs cannot be loaded with our part of ${file}`);
     entry.exports = change(exported);
   };
+  replace<Queues>("kafkajs/src/network/requestQueue/index.js", idleQueue);
+  replace("kafkajs/src/protocol/requests/fetch/v4/decodeMessages.js", () =>
+    decodingMessages({
+      Decoder: require("kafkajs/src/protocol/decoder.js") as DecodingParts["Decoder"],
+      crc32C: require("kafkajs/src/protocol/recordBatch/crc32C/index.js") as DecodingParts["crc32C"],
+      decodeMessageSet:
+        require("kafkajs/src/protocol/messageSet/decoder.js") as DecodingParts["decodeMessageSet"],
+    }),
+  );
   replace<Retriers>("kafkajs/src/retry/index.js", endingRetriers);
   replace<Brokers>("kafkajs/src/broker/index.js", readyBroker);
   replace<Pools>("kafkajs/src/cluster/brokerPool.js", steadyPool);
   replace("kafkajs/src/protocol/recordBatch/record/v0/index.js", () => encodeRecord);
   replace("kafkajs/src/protocol/recordBatch/record/v0/decoder.js", () => decodeRecord);
   replace("kafkajs/src/consumer/filterAbortedMessages.js", () => withoutAborted);
+  replace<Batches>("kafkajs/src/consumer/batch.js", tellingBatch);
+  replace<Groups>("kafkajs/src/consumer/consumerGroup.js", tellingGroup);
   const { RecordBatch } = require("kafkajs/src/protocol/recordBatch/v0/index.js") as Pick<
     Parts,
     "RecordBatch"

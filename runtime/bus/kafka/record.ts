@@ -92,7 +92,7 @@ export function encodeRecord(record: RecordToWrite): Encoded {
 }
 
 /** The decoder of kafkajs, at the beginning of a record's attributes. */
-interface Decoder {
+export interface Decoder {
   readInt8(): number;
   readVarInt(): number;
   readVarLong(): { toString(): string };
@@ -100,7 +100,7 @@ interface Decoder {
   readVarIntString(): string;
 }
 
-interface BatchContext {
+export interface BatchContext {
   readonly firstOffset: { toString(): string };
   readonly firstTimestamp: { toString(): string };
   readonly magicByte: number;
@@ -111,7 +111,7 @@ interface BatchContext {
 
 const LOG_APPEND_TIME = 1;
 
-export function decodeRecord(decoder: Decoder, batchContext: BatchContext) {
+export function decodeRecord<T extends BatchContext>(decoder: Decoder, batchContext: T) {
   const { firstOffset, firstTimestamp, magicByte, isControlBatch = false } = batchContext;
   const attributes = decoder.readInt8();
   const timestampDelta = Number(decoder.readVarLong().toString());

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Kafka } from "kafkajs";
+import { BusError } from "../errors.ts";
 import type { InRecord, TopicPartition } from "../port.ts";
-import { type Cluster, type RawMessage, READ_UNCOMMITTED, withCluster } from "./cluster.ts";
-import { toRecord } from "./consumer.ts";
+import { toRecord, unreadableBatch } from "./assigned.ts";
+import { type Cluster, type RawMessage, type RawMessages, READ_UNCOMMITTED, withCluster } from "./cluster.ts";
 
 // Reads what has been committed in a stretch of a partition, without a group and without waiting for transactions of others
 // that are open: it reads everything, and goes by the markers itself.
@@ -76,14 +77,15 @@ async function fetched(
         maxBytes: MAX_BYTES,
         topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes: MAX_BYTES }] }],
       });
-      const messages = responses[0]?.partitions[0]?.messages ?? [];
+      const messages: RawMessages = responses[0]?.partitions[0]?.messages ?? [];
+      if (messages.unreadable !== undefined) throw unreadableBatch({ topic, partition }, messages.unreadable);
       // There is something up to the end that was asked for: a broker that has just begun may not know that yet.
       if (BigInt(messages.at(-1)?.offset ?? -1) < offset)
         throw new Error(`nothing at ${topic}/${partition}@${offset}`);
       return messages;
     } catch (error) {
       // A leader that has moved, or is about to be elected.
-      if (attempt >= ATTEMPTS) throw error;
+      if (attempt >= ATTEMPTS || error instanceof BusError) throw error;
       await sleep(RETRY_MS);
       await cluster.refreshMetadata().catch(() => {});
     }

@@ -12,7 +12,7 @@ import type {
   TransactionalOptions,
   TransactionalProducer,
 } from "../port.ts";
-import { busError, COMPRESSION, compressionFor, valueBytes } from "./client.ts";
+import { busError, compressionFor, valueBytes } from "./client.ts";
 import type { Link } from "./link.ts";
 import {
   checkSize,
@@ -29,6 +29,8 @@ import { chunks } from "./size.ts";
 const TRANSACTION_TIMEOUT_MS = 15_000;
 /** A compacted topic takes no record without a key. This one is never read. */
 const LEFTOVERS_KEY = "leftovers";
+/** Number of the codec (codecs.ts). */
+const UNCOMPRESSED = 0;
 /** Most bytes of one request; brokers take 1 MiB by default. */
 const REQUEST_BYTES = 512 * 1024;
 
@@ -40,7 +42,7 @@ interface Group extends PartitionRecords {
 async function send(
   open: KafkaJsTransaction,
   groups: readonly Group[],
-  compression: (typeof COMPRESSION)[keyof typeof COMPRESSION],
+  compression: number,
 ): Promise<readonly Position[]> {
   const topicMessages = [...Map.groupBy(groups, ({ topic }) => topic)].map(([topic, parts]) => ({
     topic,
@@ -136,7 +138,7 @@ export class KafkaTransactionalProducer implements TransactionalProducer {
         partition,
         records: [{ topic, key: LEFTOVERS_KEY, value: null }],
       }));
-      const beginnings = nothing.length > 0 ? await send(transaction, nothing, COMPRESSION.none) : [];
+      const beginnings = nothing.length > 0 ? await send(transaction, nothing, UNCOMPRESSED) : [];
       // None of its positions is written: a marker is all that is needed there, and what is not there cannot be committed.
       const group = options.leftovers?.group;
       if (group !== undefined) await sendOffsets(transaction, { group, positions: [] });

@@ -2,6 +2,7 @@ import { BusError } from "../errors.ts";
 import { partitionOf } from "../partitioner.ts";
 import {
   type Admin,
+  type Behind,
   type Bus,
   type Committed,
   type Consumer,
@@ -19,6 +20,7 @@ import {
   type TransactionalOptions,
   type TransactionalProducer,
 } from "../port.ts";
+import { ConsumerProgress } from "../progress.ts";
 import { type GroupMember, MemoryBroker } from "./broker.ts";
 
 const BATCH_RECORDS = 500;
@@ -162,6 +164,7 @@ class MemoryConsumer implements Consumer {
   readonly #options: ConsumerOptions;
   readonly #assigned = new Map<string, Reading>();
   readonly #busy = new Map<string, Promise<void>>();
+  readonly #progress = new ConsumerProgress(Date.now());
   readonly #forget: () => void;
   readonly #member: GroupMember;
   #generation: number | undefined;
@@ -192,16 +195,37 @@ class MemoryConsumer implements Consumer {
   }
 
   lastProgress(): number {
-    return Date.now();
+    this.#look();
+    return this.#progress.lastProgress();
+  }
+
+  behind(): readonly Behind[] {
+    this.#look();
+    return this.#progress.behind();
+  }
+
+  /** What a broker would say now. */
+  #look(): void {
+    const now = Date.now();
+    this.#progress.heard(now);
+    for (const reading of this.#assigned.values()) {
+      const end = BigInt(this.#broker.log(reading).length);
+      this.#progress.answered(reading, { next: reading.next, lastStable: end, end }, now);
+    }
   }
 
   pause(partitions: readonly TopicPartition[]): void {
-    for (const partition of partitions) this.#reading(partition).paused = true;
+    for (const partition of partitions) this.#setPaused(partition, true);
   }
 
   resume(partitions: readonly TopicPartition[]): void {
-    for (const partition of partitions) this.#reading(partition).paused = false;
+    for (const partition of partitions) this.#setPaused(partition, false);
     this.#pump();
+  }
+
+  #setPaused(partition: TopicPartition, paused: boolean): void {
+    this.#reading(partition).paused = paused;
+    this.#progress.paused(partition, paused, Date.now());
   }
 
   position(partition: TopicPartition): bigint | undefined {
@@ -234,6 +258,7 @@ class MemoryConsumer implements Consumer {
 
   #assign(partitions: readonly TopicPartition[]): void {
     const now = new Set(partitions.map(({ topic, partition }) => `${topic}/${partition}`));
+    this.#progress.keep(partitions);
     for (const [key, reading] of this.#assigned) {
       if (now.has(key)) continue;
       this.#assigned.delete(key);
@@ -254,6 +279,7 @@ class MemoryConsumer implements Consumer {
         }),
       };
       this.#assigned.set(key, reading);
+      this.#progress.assigned(partition, Date.now());
       reading.ready.then(
         () => this.#pump(),
         (error: unknown) => this.#fail(error),
@@ -304,6 +330,7 @@ class MemoryConsumer implements Consumer {
       const { topic, partition } = reading;
       await this.#options.onBatch({ topic, partition, records, highWatermark: BigInt(log.length) });
       if (reading.next === before) reading.next = last.offset + 1n;
+      this.#progress.handled(reading, reading.next, Date.now());
     }
   }
 
