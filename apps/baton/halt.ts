@@ -45,7 +45,7 @@ async function act(deployment: string, halted: boolean, options: Options): Promi
   try {
     await halt(bus, { deployment, cache, follower, halted, options });
   } catch (error) {
-    const where = `Kafka at ${brokers.join(", ")} or Redis at ${new URL(redis).host}`;
+    const where = `Kafka at ${brokers.join(", ")} nor Redis at ${new URL(redis).host}`;
     const isAway = error instanceof BusError && error.code === "BROKER_UNAVAILABLE";
     console.error(`error: ${isAway ? `neither ${where} takes it: nothing is changed` : messageOf(error)}`);
     code = 1;

@@ -8,6 +8,7 @@ import { groupOf } from "#runtime/handover/standing.ts";
 import type { DecisionWorker } from "#runtime/handover/worker.ts";
 import { connectRedis } from "#runtime/redis/index.ts";
 import { batonProcess, baton as runBaton } from "#tests/support/baton.ts";
+import { cli } from "#tests/support/cli.ts";
 import { claim, echoWorker } from "#tests/support/handover.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
@@ -114,10 +115,11 @@ describe("baton, about hand-overs", () => {
   });
 
   it("says what there is where a name is wrong, and asks for nothing", async () => {
-    const last = async () => json((await baton("assignments", deployment, "--json")).output);
+    const here = (...args: readonly string[]) => cli(env, ...args);
+    const last = async () => json((await here("assignments", deployment, "--json")).output);
     const before = await last();
     // Two that were never moved by name: they are known by their records.
-    const move = (...args: readonly string[]) => baton("move", ...args, "-d", deployment);
+    const move = (...args: readonly string[]) => here("move", ...args, "-d", deployment);
     const near = await move("SOLUSD", "--to", "v1");
     expect(near).toMatchObject({ code: 1 });
     expect(near.output).toMatch(
@@ -137,7 +139,7 @@ describe("baton, about hand-overs", () => {
     expect(await redis.exists(`baton:halt:${deployment}x`)).toBe(0);
     redis.disconnect();
 
-    const letters = await baton("dead-letters", "replay", `${deployment}-nobody`);
+    const letters = await here("dead-letters", "replay", `${deployment}-nobody`);
     expect(letters).toMatchObject({ code: 1 });
     expect(letters.output).toContain("no such service with dead letters");
   });
