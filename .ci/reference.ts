@@ -1,6 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
+import type { Command } from "commander";
 import { Registry } from "prom-client";
+import { createProgram, walk } from "#apps/baton/cli.ts";
 import { WriteBackMetrics } from "#apps/git-write-back/metrics.ts";
 import { deciderMetrics } from "#apps/signal-model/metrics.ts";
 import { GROUP, KINDS, structural, VERSION } from "#operators/model-deployment/api/crd.ts";
@@ -164,33 +166,29 @@ function kindOf(metric: object): string {
 
 function cliPage(): string {
   const root = join(import.meta.dirname, "..");
-  const help = (file: string, ...args: string[]) =>
-    execFileSync(process.execPath, [file, ...args, "--help"], { cwd: root, encoding: "utf8" }).trimEnd();
-  const pages = [
-    ["npm run cluster --", "clusters/local/cli.ts", ["", "up", "down", "status", "logs", "reset", "env"]],
-    [
-      "npm run baton --",
-      "apps/baton/main.ts",
-      [
-        "",
-        "assignments",
-        "move",
-        "history verify",
-        "halt",
-        "release",
-        "dead-letters",
-        "dead-letters list",
-        "dead-letters replay",
-      ],
-    ],
-  ] as const;
-  const parts = pages.flatMap(([command, file, subcommands]) =>
-    subcommands.map((subcommand) => {
-      const args = subcommand === "" ? [] : subcommand.split(" ");
-      return `## ${`${command} ${subcommand}`.trim()}\n\n\`\`\`text\n${help(file, ...args)}\n\`\`\``;
-    }),
+  const help = (...args: string[]) =>
+    execFileSync(process.execPath, ["clusters/local/cli.ts", ...args, "--help"], {
+      cwd: root,
+      encoding: "utf8",
+    }).trimEnd();
+  const section = (line: string, text: string) => `## ${line.trim()}\n\n\`\`\`text\n${text}\n\`\`\``;
+  const cluster = ["", "up", "down", "status", "logs", "reset", "env"].map((name) =>
+    section(`npm run cluster -- ${name}`, help(...name.split(" ").filter((word) => word !== ""))),
   );
-  return `${NOTE}# Commands\n\n${parts.join("\n\n")}\n`;
+  const baton = walk(createProgram())
+    .filter(({ path }) => path !== "complete")
+    .map(({ command, path }) => section(`npm run baton -- ${path}`, helpOf(command)));
+  return `${NOTE}# Commands\n\n${[...cluster, ...baton].join("\n\n")}\n`;
+}
+
+/** As it is printed on a terminal of the usual width. */
+function helpOf(command: Command): string {
+  let text = "";
+  const writeOut = (part: string) => {
+    text += part;
+  };
+  command.configureOutput({ writeOut, getOutHelpWidth: () => 80 }).outputHelp();
+  return text.trimEnd();
 }
 
 function benchmarksPage(): string {

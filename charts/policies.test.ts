@@ -216,6 +216,23 @@ const BREAKS: readonly (readonly [policy: string, kind: string, name: string, ch
     },
   ],
   [
+    "lets-nodes-be-drained",
+    "PodDisruptionBudget",
+    "operator",
+    (o) => {
+      delete o.spec.unhealthyPodEvictionPolicy;
+    },
+  ],
+  [
+    "lets-nodes-be-drained",
+    "PodDisruptionBudget",
+    "operator",
+    (o) => {
+      o.spec.minAvailable = 1;
+      delete o.spec.maxUnavailable;
+    },
+  ],
+  [
     "in-a-namespace",
     "ConfigMap",
     "redis",

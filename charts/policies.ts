@@ -69,6 +69,9 @@ export interface Manifest {
       };
       readonly spec: PodSpec;
     };
+    readonly maxUnavailable?: number | string;
+    readonly minAvailable?: number | string;
+    readonly unhealthyPodEvictionPolicy?: string;
     readonly podSelector?: object;
     readonly ingress?: readonly object[];
     readonly egress?: readonly object[];
@@ -272,6 +275,15 @@ export const POLICIES: readonly Policy[] = [
       "does not select its own pods",
     );
   }),
+  object("lets-nodes-be-drained", ({ kind, spec }) =>
+    unless(
+      kind !== "PodDisruptionBudget" ||
+        (spec?.unhealthyPodEvictionPolicy === "AlwaysAllow" &&
+          spec.minAvailable === undefined &&
+          Number(spec.maxUnavailable ?? 0) >= 1),
+      "holds a node up for ever where its pods do not become ready, or where there is one only",
+    ),
+  ),
   object("in-a-namespace", ({ kind, metadata: { namespace } }) =>
     CLUSTER_SCOPED.test(kind)
       ? unless(namespace === undefined, "belongs to no namespace")

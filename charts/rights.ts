@@ -24,7 +24,11 @@ export const CLUSTER_RULES: readonly Rule[] = [
     resources: ["deployments"],
     verbs: ["list", "watch", "create", "patch", "delete"],
   },
-  { apiGroups: ["policy"], resources: ["poddisruptionbudgets"], verbs: ["create", "patch", "delete"] },
+  {
+    apiGroups: ["policy"],
+    resources: ["poddisruptionbudgets"],
+    verbs: ["list", "watch", "create", "patch", "delete"],
+  },
   // What it measures by a Job.
   { apiGroups: ["batch"], resources: ["jobs"], verbs: ["get", "create", "patch"] },
   { apiGroups: [""], resources: ["pods"], verbs: ["list", "watch"] },

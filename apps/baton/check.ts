@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import * as z from "zod";
 import type { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { connectRedis } from "#runtime/redis/index.ts";
-import { type Common, common, withBus } from "./common.ts";
+import { type Common, common, numberIn, redisUrlOf, urlOf, withBus } from "./common.ts";
 
 interface Options extends Common {
   readonly redis?: string;
@@ -28,19 +28,24 @@ export function checkCommand(): Command {
     .option("--redis <url>", "Redis's address (default: REDIS_URL; not looked at where neither is set)")
     .option("--prometheus <url>", "Prometheus' address (default: PROMETHEUS_URL; likewise)")
     .option("--topic <name>", "market data that have to flow", "md.crypto.main")
-    .option("-n, --namespace <name>", "of the services", process.env["NAMESPACE"] ?? "baton")
-    .option("--within <seconds>", "how long something may take until it is so", seconds, 60)
+    .option("-n, --namespace <name>", "of the services", process.env["NAMESPACE"] || "baton")
+    .option(
+      "--within <seconds>",
+      "how long something may take until it is so",
+      numberIn(0, "a number of seconds"),
+      60,
+    )
     .addHelpText("after", "\nExit code 1 when something is not so in time.")
     .action((options: Options) => withBus(options, (bus) => run(bus, options)));
 }
 
 async function run(bus: KafkaBus, options: Options): Promise<void> {
-  const redis = options.redis ?? process.env["REDIS_URL"];
-  const prometheus = options.prometheus ?? process.env["PROMETHEUS_URL"];
+  const redis = redisUrlOf(options);
+  const prometheus = prometheusUrlOf(options);
   const checks: (readonly [name: string, check: Check])[] = [
     ["kafka", () => marketData(bus, options.topic)],
-    ...(redis ? [["redis", () => answers(redis)] as const] : []),
-    ...(prometheus ? [["prometheus", () => seen(prometheus, options.namespace)] as const] : []),
+    ...(redis !== undefined ? [["redis", () => answers(redis)] as const] : []),
+    ...(prometheus !== undefined ? [["prometheus", () => seen(prometheus, options.namespace)] as const] : []),
   ];
   const deadline = Date.now() + options.within * 1_000;
   const results = await Promise.all(
@@ -53,6 +58,12 @@ async function run(bus: KafkaBus, options: Options): Promise<void> {
   );
   if (options.json) console.log(JSON.stringify(results));
   if (results.some(({ ok }) => !ok)) process.exitCode = 1;
+}
+
+function prometheusUrlOf({ prometheus }: Options): string | undefined {
+  const text = prometheus ?? process.env["PROMETHEUS_URL"];
+  if (!text?.trim()) return undefined;
+  return urlOf(prometheus === undefined ? "PROMETHEUS_URL" : "--prometheus", text, ["http:", "https:"]);
 }
 
 async function untilSo(check: Check, deadline: number): Promise<{ ok: boolean; says: string }> {
@@ -120,10 +131,4 @@ async function seen(address: string, namespace: string): Promise<string> {
     .map(({ metric }) => metric.app)
     .toSorted()
     .join(", ")}`;
-}
-
-function seconds(text: string): number {
-  const value = Number(text);
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new InvalidArgumentError("not a number of seconds above 0");
 }

@@ -1,8 +1,12 @@
 import { Command } from "commander";
 import { type DeadLetter, parseDeadLetter, replayDeadLetters } from "#runtime/bus/dead-letters.ts";
+import type { KafkaBus } from "#runtime/bus/kafka/index.ts";
 import { readToEnd } from "#runtime/bus/read.ts";
-import { topics } from "#runtime/contracts/index.ts";
-import { type Common, UsageError, withBus } from "./common.ts";
+import { type Common, named, numberIn, withBus } from "./common.ts";
+import { noSuch } from "./names.ts";
+
+const LETTERS = "baton.dlq.";
+const COUNT = numberIn(1, "a whole number above 0", true);
 
 /** `baton dead-letters`: what services could not use. */
 export function deadLettersCommand(): Command {
@@ -18,7 +22,7 @@ export function deadLettersCommand(): Command {
     .action(async (service: string, options: Common & { code?: string }) => {
       await withBus(options, async (bus) => {
         let count = 0;
-        await readToEnd(bus, topics.deadLetters(service), (record) => {
+        await readToEnd(bus, await lettersOf(bus, service), (record) => {
           const letter = parseDeadLetter(record);
           if (letter === undefined || (options.code !== undefined && letter.code !== options.code)) return;
           count += 1;
@@ -35,19 +39,19 @@ export function deadLettersCommand(): Command {
     .option("--brokers <list>", "Kafka's addresses (default: KAFKA_BROKERS)")
     .option("--code <code>", "only letters with this code")
     .option("--from <topic>", "only letters from this topic")
-    .option("--max-attempts <count>", "leave letters that have failed so often", "5")
+    .option("--max-attempts <count>", "leave letters that have failed so often", COUNT, 5)
     .option("--dry-run", "count only")
     .option("--json", "print the result as JSON")
     .action(
       async (
         service: string,
-        options: Common & { code?: string; from?: string; maxAttempts: string; dryRun?: boolean },
+        options: Common & { code?: string; from?: string; maxAttempts: number; dryRun?: boolean },
       ) => {
-        const maxAttempts = Number(options.maxAttempts);
-        if (!Number.isInteger(maxAttempts) || maxAttempts < 1)
-          throw new UsageError("--max-attempts: not a whole number above 0");
+        const { maxAttempts } = options;
         await withBus(options, async (bus) => {
-          const result = await replayDeadLetters(bus, topics.deadLetters(service), {
+          const letters = await lettersOf(bus, service);
+          if (options.from !== undefined) await checkTopic(bus, options.from);
+          const result = await replayDeadLetters(bus, letters, {
             maxAttempts,
             ...(options.code === undefined ? {} : { code: options.code }),
             ...(options.from === undefined ? {} : { from: options.from }),
@@ -62,6 +66,18 @@ export function deadLettersCommand(): Command {
       },
     );
   return letters;
+}
+
+/** The topic of a service's dead letters; throws where it has none. */
+async function lettersOf(bus: KafkaBus, service: string): Promise<string> {
+  const known = await named(bus, LETTERS);
+  if (!known.includes(service)) throw noSuch("service with dead letters", service, known);
+  return `${LETTERS}${service}`;
+}
+
+async function checkTopic(bus: KafkaBus, topic: string): Promise<void> {
+  const known = await named(bus, "");
+  if (!known.includes(topic)) throw noSuch("topic", topic, known);
 }
 
 function summary(letter: DeadLetter) {

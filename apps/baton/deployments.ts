@@ -5,8 +5,8 @@ import {
   type ClusterOptions,
   chooseObject,
   clusterOptions,
+  listObjects,
   type ModelDeployment,
-  RESOURCE,
   withApi,
 } from "./cluster.ts";
 import { columns, instrumentName, stopSignal } from "./common.ts";
@@ -33,8 +33,8 @@ export function getCommand(): Command {
         do {
           const found =
             name === undefined
-              ? await api.listAll<ModelDeployment>(RESOURCE, { namespace: options.namespace })
-              : [await api.get<ModelDeployment>(RESOURCE, options.namespace, name)];
+              ? await listObjects(api, options.namespace)
+              : [await chooseObject(api, options.namespace, name)];
           const text = options.json
             ? JSON.stringify(
                 found.map(({ metadata, status }) => ({ name: metadata.name, status: status ?? {} })),

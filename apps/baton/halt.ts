@@ -1,8 +1,10 @@
 import { Command } from "commander";
+import { BusError } from "#runtime/bus/errors.ts";
 import { KafkaBus } from "#runtime/bus/kafka/index.ts";
-import { redisHaltCache, setHalt } from "#runtime/handover/halt.ts";
+import { type HaltCache, redisHaltCache, setHalt } from "#runtime/handover/halt.ts";
 import { LedgerFollower } from "#runtime/handover/ledger.ts";
-import { type Common, common, UsageError } from "./common.ts";
+import { brokersOf, type Common, common, deployments, messageOf, redisUrlOf, UsageError } from "./common.ts";
+import { noSuch } from "./names.ts";
 
 interface Options extends Common {
   readonly redis?: string;
@@ -30,22 +32,50 @@ export function haltCommands(): Command[] {
 async function act(deployment: string, halted: boolean, options: Options): Promise<void> {
   if (!halted && !options.reason?.trim())
     throw new UsageError("a halt is released with a reason only: --reason '…'");
-  const brokers = options.brokers ?? process.env["KAFKA_BROKERS"];
-  const redis = options.redis ?? process.env["REDIS_URL"];
-  if (!brokers || !redis) {
+  const brokers = brokersOf(options);
+  const redis = redisUrlOf(options);
+  if (redis === undefined)
     throw new UsageError(
-      'say where Kafka and Redis are: --brokers and --redis, or eval "$(npm run -s cluster -- env)"',
+      'REDIS_URL is not set: say --redis redis://host:port, or eval "$(npm run -s cluster -- env)"',
     );
-  }
-  const bus = new KafkaBus({ brokers: brokers.split(","), clientId: "baton-cli" });
+  const bus = new KafkaBus({ brokers, clientId: "baton-cli" });
   const cache = redisHaltCache(redis, deployment);
   const follower = new LedgerFollower({ bus, deployment, onFatal: () => {} });
+  let code = 0;
+  try {
+    await halt(bus, { deployment, cache, follower, halted, options });
+  } catch (error) {
+    const where = `Kafka at ${brokers.join(", ")} nor Redis at ${new URL(redis).host}`;
+    const isAway = error instanceof BusError && error.code === "BROKER_UNAVAILABLE";
+    console.error(`error: ${isAway ? `neither ${where} takes it: nothing is changed` : messageOf(error)}`);
+    code = 1;
+  }
+  cache.close();
+  // Connections to a broker that is away are tried for ever: they are left to the end of the process.
+  await within(1_000, Promise.all([follower.close(), bus.close()]));
+  process.exit(code);
+}
+
+async function halt(
+  bus: KafkaBus,
+  {
+    deployment,
+    cache,
+    follower,
+    halted,
+    options,
+  }: {
+    readonly deployment: string;
+    readonly cache: HaltCache;
+    readonly follower: LedgerFollower;
+    readonly halted: boolean;
+    readonly options: Options;
+  },
+): Promise<void> {
   // Kafka may be away: what is known then comes from Redis and from the clock.
-  const read = follower
-    .start()
-    .then(() => follower.untilEnd())
-    .catch(() => {});
-  await Promise.race([read, new Promise((resolve) => setTimeout(resolve, READ_MS))]);
+  const read = follower.start().then(() => follower.untilEnd());
+  const [known] = await Promise.all([within(READ_MS, deployments(bus)), within(READ_MS, read)]);
+  if (known !== undefined && !known.includes(deployment)) throw noSuch("deployment", deployment, known);
   const reason = options.reason ?? "halted by hand";
   const result = await setHalt(bus, deployment, cache, { halted, reason, known: follower.halt });
   const where = [result.kafka ? "Kafka" : "", result.redis ? "Redis" : ""].filter((name) => name !== "");
@@ -56,11 +86,10 @@ async function act(deployment: string, halted: boolean, options: Options): Promi
     console.log(
       `${deployment} ${halted ? "halted" : "released"}, written to ${where.join(" and ")}${missing}`,
     );
-  cache.close();
-  // Connections to a broker that is away are tried for ever: they are left to the end of the process.
-  await Promise.race([
-    Promise.all([follower.close(), bus.close()]),
-    new Promise((resolve) => setTimeout(resolve, 1_000)),
-  ]);
-  process.exit(0);
+}
+
+/** What work comes to in so many milliseconds; undefined where it fails or takes longer. */
+function within<T>(ms: number, work: Promise<T>): Promise<T | undefined> {
+  const late = new Promise<undefined>((resolve) => setTimeout(resolve, ms, undefined));
+  return Promise.race([work.catch(() => undefined), late]);
 }

@@ -2,7 +2,8 @@ import { readFile } from "node:fs/promises";
 import { Command } from "commander";
 import { parseAllDocuments } from "yaml";
 import { objectProblems } from "#operators/model-deployment/api/lint.ts";
-import { UsageError } from "./common.ts";
+import { errnoOf, UsageError } from "./common.ts";
+import { shown } from "./names.ts";
 
 interface Problem {
   readonly file: string;
@@ -30,7 +31,12 @@ export function lintCommand(): Command {
 
 async function problemsOf(file: string): Promise<readonly Problem[]> {
   const text = await readFile(file, "utf8").catch((error: Error) => {
-    throw new UsageError(error.message);
+    const why: Readonly<Record<string, string>> = {
+      ENOENT: "there is no such file",
+      EISDIR: "is a folder: name the files in it",
+      EACCES: "this user has no permission to read it",
+    };
+    throw new UsageError(`${shown(file)}: ${why[errnoOf(error) ?? ""] ?? error.message}`);
   });
   return parseAllDocuments(text).flatMap((entry) => {
     const [syntax] = entry.errors;

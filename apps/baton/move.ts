@@ -10,17 +10,24 @@ import {
   columns,
   common,
   instrumentName,
+  numberIn,
   stopSignal,
   UsageError,
   withBus,
 } from "./common.ts";
+import { checkInstruments } from "./instruments.ts";
+import { noSuch } from "./names.ts";
 
 interface Options extends Common {
   readonly to: string;
   readonly deployment?: string;
-  readonly releaseSeconds: string;
-  readonly takeSeconds: string;
+  readonly releaseSeconds: number;
+  readonly takeSeconds: number;
+  readonly force?: boolean;
 }
+
+const SECONDS = numberIn(0, "a number of seconds");
+const INSTRUMENT = /^(\*|[A-Z0-9][A-Z0-9._-]{0,31})$/;
 
 /** What moved in one partition, and how long nobody decided. */
 export interface Pause {
@@ -44,18 +51,17 @@ export function moveCommand(): Command {
     .option(
       "--release-seconds <seconds>",
       "after this the owner is made to let go",
-      String(DEADLINES.releaseMs / 1000),
+      SECONDS,
+      DEADLINES.releaseMs / 1000,
     )
-    .option("--take-seconds <seconds>", "after this everything goes back", String(DEADLINES.takeMs / 1000))
+    .option("--take-seconds <seconds>", "after this everything goes back", SECONDS, DEADLINES.takeMs / 1000)
+    .option("--force", "also instruments that no record has named yet")
     .description("hand instruments over to another revision, and follow it to the end")
     .action(async (list: string, options: Options) => {
       const instruments = list.split(",").map((name) => name.trim());
-      if (instruments.some((name) => !/^(\*|[A-Z0-9][A-Z0-9._-]{0,31})$/.test(name))) {
-        throw new UsageError(`${list}: not instruments in upper case separated by commas, nor '*'`);
-      }
       const deadlines = {
-        releaseMs: seconds("--release-seconds", options.releaseSeconds),
-        takeMs: seconds("--take-seconds", options.takeSeconds),
+        releaseMs: options.releaseSeconds * 1000,
+        takeMs: options.takeSeconds * 1000,
       };
       await withBus(options, async (bus) => {
         const deployment = await chooseDeployment(bus, options.deployment);
@@ -78,6 +84,10 @@ export function moveCommand(): Command {
           await watcher.start();
           await watcher.untilEnd();
           const from = watcher.state.epoch;
+          // Before anything is begun: a conductor that begins ends the one before it.
+          placesFor(watcher.state, options.to);
+          if (options.force !== true || !instruments.every((name) => INSTRUMENT.test(name)))
+            await checkInstruments(bus, watcher.state, instruments);
           await conductor.start();
           const places = placesFor(conductor.state, options.to);
           const epochs = await conductor.move(instruments, options.to, places, stopSignal());
@@ -95,20 +105,14 @@ export function moveCommand(): Command {
     });
 }
 
-function seconds(option: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isFinite(value) || value < 0) throw new UsageError(`${option}: not a number of seconds`);
-  return value * 1000;
-}
-
 /** The partitions in which a revision runs; it has to run in all that anybody runs in. */
 function placesFor(state: LedgerState, revision: string): Place[] {
   const places = [...state.partitions].filter(([, { started }]) => started.size > 0);
   const missing = places.filter(([, { started }]) => !started.has(revision)).map(([id]) => id);
-  if (places.length === 0 || missing.length > 0) {
-    const where = places.length === 0 ? "any partition" : missing.join(", ");
-    throw new HandoverError("UNKNOWN_REVISION", `${revision} has not begun with ${where}`);
-  }
+  if (missing.length === places.length)
+    throw noSuch("revision", revision, new Set(places.flatMap(([, { started }]) => [...started.keys()])));
+  if (missing.length > 0)
+    throw new HandoverError("UNKNOWN_REVISION", `${revision} has not begun with ${missing.join(", ")}`);
   return places.map(([id]) => placeOf(id));
 }
 

@@ -70,7 +70,7 @@ describe("baton promote-env", { timeout: 60_000 }, () => {
   });
 
   it("says what is wrong, and changes nothing", async () => {
-    expect(baton("dev", "nowhere").stderr).toContain("there is no clusters/nowhere/cluster.yaml");
+    expect(baton("dev", "nowhere").stderr).toContain("no such environment nowhere; known: ");
     expect(baton("staging", "prod").stderr).toContain("nothing has been released there yet");
     await writeFile(join(clone, "README.md"), "changed\n");
     const { status, stderr } = baton("dev", "staging");

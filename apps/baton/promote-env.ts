@@ -1,11 +1,12 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Command } from "commander";
 import { type Document, isScalar, parseDocument } from "yaml";
 import { UsageError } from "./common.ts";
+import { noSuch } from "./names.ts";
 
 // What runs in one environment is to run in the next one: a commit on a branch, for a pull request. Nothing but digests, and
 // the version and address that belong to a model's, is changed.
@@ -75,7 +76,7 @@ export function promoteEnvCommand(): Command {
     .option("--json", "print JSON")
     .addHelpText("after", "\nWhat merges the branch approves the promotion: Argo CD syncs main only.")
     .action(async (from: string, to: string, options: Options) => {
-      const root = (await git(process.cwd(), "rev-parse", "--show-toplevel")).trim();
+      const root = (await git(process.cwd(), "rev-parse", "--show-toplevel").catch(notInClone)).trim();
       const result = await promote(root, from, to, options.push === true);
       if (options.json) console.log(JSON.stringify({ from, to, ...result }));
       else if (result.branch === undefined) console.log(`${to} has everything that ${from} has`);
@@ -87,12 +88,16 @@ export function promoteEnvCommand(): Command {
     });
 }
 
+function notInClone(error: Error): never {
+  throw new UsageError(`run this in a clone of the repository with the environments: ${error.message}`);
+}
+
 async function promote(root: string, from: string, to: string, push: boolean) {
   if (from === to) throw new UsageError(`${from} is to be promoted to itself`);
   const file = (environment: string) => join(root, "clusters", environment, "cluster.yaml");
   for (const environment of [from, to]) {
-    if (!existsSync(file(environment)))
-      throw new UsageError(`there is no clusters/${environment}/cluster.yaml`);
+    const known = await environments(root);
+    if (!known.includes(environment)) throw noSuch("environment", environment, known);
   }
   if ((await git(root, "status", "--porcelain")).trim() !== "") {
     throw new UsageError("there are changes that are not committed: commit or stash them first");
@@ -124,6 +129,14 @@ async function promote(root: string, from: string, to: string, push: boolean) {
   await git(root, "reset", "--quiet", "--hard");
   await git(root, "switch", "--quiet", before);
   return { branch, moved };
+}
+
+/** Those that are described. */
+async function environments(root: string): Promise<readonly string[]> {
+  const folders = await readdir(join(root, "clusters"), { withFileTypes: true }).catch(() => []);
+  return folders
+    .filter((entry) => entry.isDirectory() && existsSync(join(root, "clusters", entry.name, "cluster.yaml")))
+    .map(({ name }) => name);
 }
 
 async function git(cwd: string, ...args: string[]): Promise<string> {

@@ -14,6 +14,7 @@ import {
   SERVICE_IMAGES,
   type ServerImage,
   type ServiceImage,
+  toolsFor,
 } from "./catalog.ts";
 import {
   billOfMaterials,
@@ -24,6 +25,7 @@ import {
   type Material,
   npmMaterials,
 } from "./materials.ts";
+import { packOwned } from "./owned.ts";
 import { provenance } from "./provenance.ts";
 import { Root } from "./root.ts";
 
@@ -54,10 +56,10 @@ export interface Built {
 export async function buildImages(options: BuildOptions): Promise<Built[]> {
   const chosen = choose(options.only);
   await needEngine();
-  const needsServers = chosen.some((name) => SERVER_IMAGES.some((image) => image.name === name));
   const toolchain = await ensureToolchain({
     progress: options.progress,
-    more: needsServers ? [PROMETHEUS_SERVER, ALERTMANAGER] : [],
+    more: [PROMETHEUS_SERVER, ALERTMANAGER],
+    only: toolsFor(chosen),
   });
   const source = await readSource();
   const bases = new Map<string, Base>();
@@ -162,8 +164,7 @@ const ETC = {
 async function buildServer(image: ServerImage, reference: string, toolchain: Toolchain): Promise<Made> {
   return inFolder(async (folder) => {
     const at = join(folder, "root");
-    await mkdir(join(at, "tmp"), { recursive: true });
-    await mkdir(join(at, "etc"));
+    await mkdir(join(at, "etc"), { recursive: true });
     for (const [path, text] of Object.entries(ETC)) await writeFile(join(at, path), text);
     const files = new Root(at);
     const materials: Material[] = [];
@@ -192,6 +193,7 @@ async function buildServer(image: ServerImage, reference: string, toolchain: Too
       materials.push(...(await jarMaterials(jars)));
     }
     materials.push(...(await debianMaterials(files.taken)));
+    await packOwned(join(folder, "owned.tar"), image.data);
     await dockerBuild("server.Dockerfile", reference, folder, []);
     return { reference, materials, from: {} };
   });

@@ -28,6 +28,8 @@ export interface ServerImage {
   readonly kafka?: boolean;
   /** The Node that runs this program. */
   readonly node?: boolean;
+  /** What it writes to: belongs to its user, and so does a new volume there, which takes over the owner. */
+  readonly data?: string;
 }
 
 const KAFKA_PACKAGES = ["kafkajs", "kafkajs-snappy", "lz4-napi"];
@@ -75,13 +77,29 @@ export const BASE_IMAGES: readonly ServerImage[] = [
 ];
 
 export const SERVER_IMAGES: readonly ServerImage[] = [
-  { name: "kafka", kafka: true },
-  { name: "redis", programs: ["redis-server"] },
-  { name: "prometheus", tools: { "prometheus-server": "prometheus" }, paths: [CERTIFICATES] },
+  { name: "kafka", kafka: true, data: "/var/lib/kafka" },
+  { name: "redis", programs: ["redis-server"], data: "/var/lib/redis" },
+  {
+    name: "prometheus",
+    tools: { "prometheus-server": "prometheus" },
+    paths: [CERTIFICATES],
+    data: "/var/lib/prometheus",
+  },
   {
     name: "alertmanager",
     tools: { "prometheus-alertmanager": "alertmanager" },
     // Debian's build reads its templates of messages from there.
     paths: [CERTIFICATES, both("/usr/share/prometheus/alertmanager")],
+    data: "/var/lib/alertmanager",
   },
 ];
+
+/** The tools that images are made of, by their names in the toolchain; nothing else has to be there. */
+export function toolsFor(images: readonly string[]): readonly string[] {
+  const chosen = SERVER_IMAGES.filter(({ name }) => images.includes(name));
+  return chosen.flatMap(({ programs = [], tools = {}, kafka }) => [
+    ...programs,
+    ...Object.keys(tools),
+    ...(kafka === true ? ["kafka"] : []),
+  ]);
+}

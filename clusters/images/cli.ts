@@ -1,4 +1,4 @@
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import { LocalError, messageOf } from "../local/errors.ts";
 import { buildImages, RECORDS } from "./build.ts";
 import { SERVER_IMAGES, SERVICE_IMAGES } from "./catalog.ts";
@@ -7,6 +7,8 @@ const program = new Command("images")
   .description(
     "Container images of Baton's services, and of the servers that a cluster without a registry needs",
   )
+  // 2 where the line is not understood, 1 where it fails.
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
   .showHelpAfterError();
 
 program
@@ -42,7 +44,7 @@ function all(): string[] {
 
 function base(text: string): string {
   if (/@sha256:[0-9a-f]{64}$/.test(text)) return text;
-  throw new LocalError("UNKNOWN_IMAGE", `--base ${text}: name it by digest, image@sha256:...`);
+  throw new InvalidArgumentError("name it by digest, image@sha256:...");
 }
 
 try {

@@ -9,6 +9,8 @@ const program = new Command("kind")
   .description("The whole platform on kind: real kubelets and containers (needs a Docker engine)")
   .option("--name <name>", "which cluster", "baton")
   .option("--json", "print JSON instead of text")
+  // 2 where the line is not understood, 1 where it fails.
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
   .showHelpAfterError();
 
 const options = () => program.opts<{ name: string; json?: boolean }>();

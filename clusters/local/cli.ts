@@ -1,10 +1,11 @@
+import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Command } from "commander";
 import { LocalError, messageOf } from "./errors.ts";
 import { downCluster, readStatus, resetCluster, upCluster } from "./lifecycle.ts";
 import { followFile, lastLines } from "./log-file.ts";
-import { clusterFolder, readCluster } from "./state.ts";
+import { clusterFolder, needCluster, readCluster } from "./state.ts";
 import { clusterEnv, clusterView, renderView } from "./view.ts";
 
 const program = new Command("cluster")
@@ -13,6 +14,8 @@ const program = new Command("cluster")
   )
   .option("--name <name>", "which cluster", "local")
   .option("--json", "print JSON instead of text")
+  // 2 where the line is not understood, 1 where it fails.
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
   .showHelpAfterError();
 
 const options = () => program.opts<{ name: string; json?: boolean }>();
@@ -31,6 +34,7 @@ program
   .command("down")
   .description("stop every process; the data stays")
   .action(async () => {
+    await needNamed();
     const stopped = await downCluster(options().name);
     console.log(stopped ? `cluster ${options().name} stopped` : `cluster ${options().name} was not running`);
   });
@@ -40,9 +44,7 @@ program
   .description("processes and Pods; exit code 3 when the cluster does not run")
   .action(async () => {
     const { name, json } = options();
-    const state = await readCluster(name);
-    if (state === undefined)
-      throw new LocalError("NOT_RUNNING", `there is no cluster ${name}: run \`cluster up\``);
+    const state = await needCluster(name);
     const view = await clusterView(state);
     console.log(json ? JSON.stringify(view, null, 2) : renderView(view));
     if (view.phase !== "ready") process.exitCode = 3;
@@ -55,7 +57,9 @@ program
   .option("-n, --lines <count>", "how many of the last lines", "100")
   .description("print the log of a process or Pod")
   .action(async (name: string | undefined, flags: { follow?: boolean; lines: string }) => {
-    const files = await logFiles(clusterFolder(options().name));
+    const { name: cluster } = options();
+    await needCluster(cluster);
+    const files = await logFiles(clusterFolder(cluster));
     if (name === undefined) {
       for (const key of files.keys()) console.log(key);
       return;
@@ -82,8 +86,10 @@ program
   .description("stop the cluster and delete everything it holds")
   .action(async () => {
     const { name } = options();
+    await needNamed();
+    const was = await readCluster(name).catch(() => "broken");
     await resetCluster(name);
-    console.log(`cluster ${name} deleted`);
+    console.log(was === undefined ? `there was no cluster ${name}` : `cluster ${name} deleted`);
   });
 
 program
@@ -91,13 +97,19 @@ program
   .description('print shell variables for tools: eval "$(npm run -s cluster -- env)"')
   .action(async () => {
     const { name, json } = options();
-    const state = await readCluster(name);
-    if (state === undefined)
-      throw new LocalError("NOT_RUNNING", `there is no cluster ${name}: run \`cluster up\``);
+    const state = await needCluster(name);
     const env = clusterEnv(state);
     if (json) console.log(JSON.stringify(env, null, 2));
     else for (const [key, value] of Object.entries(env)) console.log(`export ${key}='${value}'`);
   });
+
+/** A cluster that was named has to be there; the usual one may be stopped and deleted as often as one likes. */
+async function needNamed(): Promise<void> {
+  const { name } = options();
+  // What is broken can still be stopped and deleted.
+  if (program.getOptionValueSource("name") !== "default" && !existsSync(clusterFolder(name)))
+    await needCluster(name);
+}
 
 /** Log files by the name that a user gives: process names, and <namespace>_<pod>/<container>. */
 async function logFiles(folder: string): Promise<Map<string, string>> {
@@ -118,7 +130,9 @@ try {
   await program.parseAsync();
 } catch (error) {
   console.error(error instanceof LocalError ? `error ${error.code}: ${error.message}` : messageOf(error));
-  const status = await readStatus(clusterFolder(options().name)).catch(() => undefined);
+  const status = await Promise.resolve(options().name)
+    .then((name) => readStatus(clusterFolder(name)))
+    .catch(() => undefined);
   if (status?.phase === "failed") console.error("hint: `npm run cluster -- logs supervisor` shows more");
   process.exitCode = 1;
 }

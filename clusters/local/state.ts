@@ -70,6 +70,22 @@ export async function openCluster(name: string): Promise<ClusterState> {
   return describe(folder, { name, portBase });
 }
 
+/** Names of the clusters that have been made. */
+export async function clusterNames(): Promise<readonly string[]> {
+  const names = await readdir(stateRoot()).catch(() => []);
+  return names.filter((name) => existsSync(join(stateRoot(), name, "cluster.json"))).toSorted();
+}
+
+/** A cluster's state; throws with the names of those that there are. */
+export async function needCluster(name: string): Promise<ClusterState> {
+  const state = await readCluster(name);
+  if (state !== undefined) return state;
+  const others = await clusterNames();
+  const known =
+    others.length === 0 ? "" : `; there ${others.length === 1 ? "is" : "are"} ${others.join(", ")}`;
+  throw new LocalError("NOT_RUNNING", `there is no cluster ${name}: run \`cluster up\`${known}`);
+}
+
 /** A cluster's state, or undefined where there is none. */
 export async function readCluster(name: string): Promise<ClusterState | undefined> {
   const folder = clusterFolder(name);

@@ -220,6 +220,8 @@ export class Reflector<T extends KubeObject> {
     }
     // Only forward: what comes late must not undo what is known.
     if (known !== undefined && !isNewer(object, known)) return;
+    // One that no longer had the label is told of as gone, and comes back.
+    this.#gone.delete(uid);
     const kept = this.#set(uid, object);
     this.#options.onChange(kept, known === undefined ? "added" : "modified", known);
   }

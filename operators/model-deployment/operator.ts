@@ -235,6 +235,9 @@ export class Operator {
         return this.#scaled(await this.#cluster.scale(seen, effect));
       case "Restart":
         return this.#scaled(await this.#cluster.restart(seen, effect));
+      case "Protect":
+        this.#view.wroteBudget(await this.#cluster.protect(seen, effect.revision));
+        return;
       case "DeleteRevision":
         return this.#cluster.deleteRevision(seen, effect.revision);
       case "Route":

@@ -32,7 +32,7 @@ const imports: readonly Import[] = files.flatMap((file) => {
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   runtime: ["runtime"],
   // The command line speaks to the API server in the operator's terms.
-  apps: ["runtime", "operators/model-deployment/api", "operators/controller-kit"],
+  apps: ["runtime", "operators/model-deployment/api", "operators/controller-kit", "package.json"],
   operators: ["runtime"],
   // The simulated market's instruments are rendered as an InstrumentSet.
   charts: ["runtime/contracts", "runtime/market", "operators"],

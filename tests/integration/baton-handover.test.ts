@@ -6,7 +6,9 @@ import { readToEnd } from "#runtime/bus/read.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { groupOf } from "#runtime/handover/standing.ts";
 import type { DecisionWorker } from "#runtime/handover/worker.ts";
+import { connectRedis } from "#runtime/redis/index.ts";
 import { batonProcess, baton as runBaton } from "#tests/support/baton.ts";
+import { cli } from "#tests/support/cli.ts";
 import { claim, echoWorker } from "#tests/support/handover.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
@@ -105,11 +107,41 @@ describe("baton, about hand-overs", () => {
       baton("assignments", "nobody"),
       baton("move", "*", "--to", "v2", "-d", deployment, "--take-seconds", "soon"),
     ]);
-    expect(refusals.map(({ code }) => code)).toEqual([1, 1, 1, 1]);
-    expect(refusals[0]?.output).toContain("v3 has not begun with");
-    expect(refusals[1]?.output).toContain("btc: not instruments in upper case");
-    expect(refusals[2]?.output).toMatch(/no deployment nobody; there are .*cli-/);
-    expect(refusals[3]?.output).toContain("--take-seconds: not a number of seconds");
+    expect(refusals.map(({ code }) => code)).toEqual([1, 1, 1, 2]);
+    expect(refusals[0]?.output).toContain("no such revision v3; known: v1, v2");
+    expect(refusals[1]?.output).toMatch(/no such instrument btc; known: .*BTCUSDT/);
+    expect(refusals[2]?.output).toMatch(/no such deployment nobody; known: /);
+    expect(refusals[3]?.output).toContain("not a number of seconds");
+  });
+
+  it("says what there is where a name is wrong, and asks for nothing", async () => {
+    const here = (...args: readonly string[]) => cli(env, ...args);
+    const last = async () => json((await here("assignments", deployment, "--json")).output);
+    const before = await last();
+    // Two that were never moved by name: they are known by their records.
+    const move = (...args: readonly string[]) => here("move", ...args, "-d", deployment);
+    const near = await move("SOLUSD", "--to", "v1");
+    expect(near).toMatchObject({ code: 1 });
+    expect(near.output).toMatch(
+      /no such instrument SOLUSD; known: .*; did you mean SOLUSDT\? \(--force moves/,
+    );
+    expect(await move("BTCUSDT,ETHUSD", "--to", "v1")).toMatchObject({ code: 1 });
+    // What is there already is no excuse.
+    expect(await move("BTCUSD", "--to", "v2")).toMatchObject({ code: 1 });
+    expect(await last()).toEqual(before);
+
+    const REDIS_URL = `redis://127.0.0.1:${inject("cluster").ports.redis}`;
+    const halt = await runBaton({ ...env, REDIS_URL }, "halt", `${deployment}x`);
+    expect(halt).toMatchObject({ code: 1 });
+    expect(halt.output).toContain(`did you mean ${deployment}?`);
+    const redis = connectRedis(REDIS_URL);
+    await waitFor("Redis", () => redis.status === "ready");
+    expect(await redis.exists(`baton:halt:${deployment}x`)).toBe(0);
+    redis.disconnect();
+
+    const letters = await here("dead-letters", "replay", `${deployment}-nobody`);
+    expect(letters).toMatchObject({ code: 1 });
+    expect(letters.output).toContain("no such service with dead letters");
   });
 
   it("hands back what the next owner does not take, says so once, and fails", async () => {

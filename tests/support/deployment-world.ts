@@ -212,6 +212,11 @@ export class World {
         });
         return;
       }
+      case "Protect": {
+        const pods = this.pods.get(effect.revision);
+        if (pods !== undefined) delete pods.budget;
+        return;
+      }
       case "DeleteRevision":
         this.pods.delete(effect.revision);
         return;

@@ -21,6 +21,8 @@ export interface ToolchainOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** What is needed beside the local cluster's own. */
   readonly more?: readonly Tool[];
+  /** The names of those that are needed, where it is not all. */
+  readonly only?: readonly string[];
 }
 
 const here = import.meta.dirname;
@@ -45,7 +47,8 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
   const cache = cacheFolder(env);
   const found = new Map<string, string>();
   const missing: Tool[] = [];
-  const tools = [...TOOLS, ...(options.more ?? [])];
+  const { more = [], only } = options;
+  const tools = [...TOOLS, ...more].filter(({ name }) => only === undefined || only.includes(name));
   for (const tool of tools) {
     const path = await find(tool, env, cache);
     if (path === undefined) missing.push(tool);
@@ -63,7 +66,8 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
     await Promise.all([compiled, fetched].map((queue) => installAll(queue, downloads)));
   }
   // Nothing is written beside jars that are somebody else's.
-  if (env["KAFKA_LIBS"] === undefined) await ensureClassArchive(found.get("kafka") ?? "", options.progress);
+  const jars = found.get("kafka");
+  if (env["KAFKA_LIBS"] === undefined && jars !== undefined) await ensureClassArchive(jars, options.progress);
   return { paths: new Map(tools.map((tool) => [tool.name, found.get(tool.name) ?? ""])) };
 
   async function installAll(queue: readonly Tool[], downloads: Downloads): Promise<void> {

@@ -1,4 +1,5 @@
 import type { Api, KubeObject } from "#operators/controller-kit/api.ts";
+import { ApiError } from "#operators/controller-kit/errors.ts";
 import type { ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect } from "../core/observed.ts";
 import {
@@ -6,6 +7,7 @@ import {
   DEPLOYMENTS,
   type Deployment,
   DISRUPTION_BUDGETS,
+  type DisruptionBudget,
   deploymentName,
   deploymentOf,
   disruptionBudgetOf,
@@ -39,13 +41,32 @@ export class Cluster {
   ): Promise<Deployment | undefined> {
     const isThere = revisions.some((view) => view.revision === revision);
     if (template === "spec") {
-      // Before the Deployment: where that is there, this is too.
-      if (!isThere) await this.#api.apply(DISRUPTION_BUDGETS, disruptionBudgetOf(object, spec));
       return this.#api.apply(DEPLOYMENTS, deploymentOf(object, spec, replicas, this.#epoch));
     }
     // One that is not there has nothing to end.
     if (replicas === 0 && !isThere) return undefined;
     return this.#merge(object, revision, { spec: { replicas } });
+  }
+
+  /** Makes a revision's disruption budget, or makes of the one that is there what it should be. */
+  async protect({ object, budgets }: Seen, revision: string): Promise<DisruptionBudget> {
+    const wanted = disruptionBudgetOf(object, revision);
+    const { namespace, name } = wanted.metadata;
+    const found = budgets.find(({ metadata }) => metadata.name === name);
+    // Others' fields stay where it is applied, and `minAvailable` beside ours is refused.
+    if (found !== undefined)
+      return this.#api.merge(DISRUPTION_BUDGETS, namespace, name, {
+        metadata: { labels: wanted.metadata.labels },
+        spec: instead(found.spec, wanted.spec),
+      });
+    try {
+      return await this.#api.apply(DISRUPTION_BUDGETS, wanted);
+    } catch (error) {
+      // One of this name that is not labelled as ours.
+      if (!(error instanceof ApiError && error.kind === "Invalid")) throw error;
+      await this.#api.delete(DISRUPTION_BUDGETS, namespace, name);
+      return this.#api.apply(DISRUPTION_BUDGETS, wanted);
+    }
   }
 
   /** Has a revision's pods made anew, as `kubectl rollout restart` does. */
@@ -68,4 +89,18 @@ export class Cluster {
       ...change,
     });
   }
+}
+
+/** The merge patch that makes one value of another: what is not wanted is taken away. */
+function instead(is: unknown, wanted: unknown): unknown {
+  if (!isObject(is) || !isObject(wanted)) return wanted;
+  const gone = Object.keys(is).filter((key) => !(key in wanted));
+  return Object.fromEntries([
+    ...gone.map((key) => [key, null]),
+    ...Object.entries(wanted).map(([key, value]) => [key, instead(is[key], value)]),
+  ]);
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

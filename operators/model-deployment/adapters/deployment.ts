@@ -1,6 +1,7 @@
 import type { KubeObject, OwnerReference, Resource } from "#operators/controller-kit/api.ts";
 import type { ConditionThen } from "#operators/controller-kit/conditions.ts";
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
+import { DEPLOYMENT_LABEL, REVISION_LABEL } from "../core/report.ts";
 import { configurationHash, revisionOf } from "../core/revision.ts";
 
 // A revision's Deployment: the template of the spec, with what makes it a revision and as few rights as a pod can have.
@@ -13,8 +14,8 @@ export const DEPLOYMENTS: Resource = {
 };
 
 export const LABELS = {
-  deployment: "baton.dev/deployment",
-  revision: "baton.dev/revision",
+  deployment: DEPLOYMENT_LABEL,
+  revision: REVISION_LABEL,
   /** On the pods of Jobs that measure: they are no revision's. */
   measures: "baton.dev/measures",
 } as const;
@@ -54,7 +55,7 @@ export const DISRUPTION_BUDGETS: Resource = {
 };
 
 export interface DisruptionBudget extends KubeObject {
-  readonly spec: object;
+  readonly spec?: Readonly<Record<string, unknown>>;
 }
 
 export function deploymentName(object: string, revision: string): string {
@@ -93,10 +94,12 @@ export function epochAnnotation(epoch: number | undefined): Readonly<Record<stri
   return epoch === undefined ? {} : { [ANNOTATIONS.epoch]: String(epoch) };
 }
 
-/** Keeps all but one of a revision's pods where nodes are drained. */
-export function disruptionBudgetOf(owner: KubeObject, spec: ModelDeploymentSpec): DisruptionBudget {
+/**
+ * Keeps all but one of a revision's pods where nodes are drained. It never blocks for ever: of a single replica the one may go,
+ * and a pod that is not ready is no protection, so that one that crashes again and again holds up no node (ADR 40).
+ */
+export function disruptionBudgetOf(owner: KubeObject, revision: string): DisruptionBudget {
   const { name, namespace = "" } = owner.metadata;
-  const revision = revisionOf(spec);
   const own = { [LABELS.deployment]: name, [LABELS.revision]: revision };
   return {
     metadata: {
@@ -105,7 +108,11 @@ export function disruptionBudgetOf(owner: KubeObject, spec: ModelDeploymentSpec)
       labels: { ...own, "app.kubernetes.io/managed-by": "baton" },
       ownerReferences: [ownerReference(owner)],
     },
-    spec: { maxUnavailable: 1, selector: { matchLabels: own } },
+    spec: {
+      maxUnavailable: 1,
+      selector: { matchLabels: own },
+      unhealthyPodEvictionPolicy: "AlwaysAllow",
+    },
   };
 }
 

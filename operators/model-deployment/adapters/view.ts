@@ -16,7 +16,15 @@ import {
 import { type ModelDeploymentStatus, modelDeploymentStatus } from "../api/status.ts";
 import type { Identified } from "../core/coherence.ts";
 import { type Command, type Observed, type RevisionView, VERBS } from "../core/observed.ts";
-import { ANNOTATIONS, DEPLOYMENTS, type Deployment, LABELS } from "./deployment.ts";
+import {
+  ANNOTATIONS,
+  DEPLOYMENTS,
+  type Deployment,
+  DISRUPTION_BUDGETS,
+  type DisruptionBudget,
+  disruptionBudgetOf,
+  LABELS,
+} from "./deployment.ts";
 
 // What a pass sees of the API server: copies that follow it, and that know what was written from here at once.
 
@@ -44,6 +52,7 @@ interface Pod extends KubeObject {
 /** A ModelDeployment and what belongs to it. */
 export interface Seen extends Pick<Observed, "invalid" | "instruments" | "templates"> {
   readonly revisions: readonly Identified[];
+  readonly budgets: readonly DisruptionBudget[];
   readonly object: CustomObject;
   readonly spec: ModelDeploymentSpec;
   readonly status: ModelDeploymentStatus;
@@ -83,6 +92,7 @@ export class View {
   readonly #objects: Reflector<CustomObject>;
   readonly #deployments: Reflector<Deployment>;
   readonly #pods: Reflector<Pod>;
+  readonly #budgets: Reflector<DisruptionBudget>;
   readonly #templates: Reflector<CustomObject>;
   readonly #sets: Reflector<CustomObject>;
   readonly #all: readonly Pick<Reflector<KubeObject>, "start" | "stop" | "lastProgress">[];
@@ -110,6 +120,16 @@ export class View {
       part: withoutManagers,
       onChange: (object) => onChange(ownerKey(object), false),
     });
+    this.#budgets = new Reflector<DisruptionBudget>({
+      ...whole,
+      resource: DISRUPTION_BUDGETS,
+      part: specOnly,
+      // Its status follows each pod.
+      onChange: (budget, change, before) => {
+        if (change !== "modified" || !isDeepStrictEqual(budget.spec, before?.spec))
+          onChange(ownerKey(budget), false);
+      },
+    });
     this.#pods = new Reflector<Pod>({
       ...whole,
       resource: PODS,
@@ -121,7 +141,7 @@ export class View {
     });
     this.#templates = new Reflector<CustomObject>({ ...common, resource: TEMPLATES, onChange: inNamespace });
     this.#sets = new Reflector<CustomObject>({ ...common, resource: SETS, onChange: inNamespace });
-    this.#all = [this.#objects, this.#deployments, this.#pods, this.#templates, this.#sets];
+    this.#all = [this.#objects, this.#deployments, this.#budgets, this.#pods, this.#templates, this.#sets];
   }
 
   /** Resolves when everything has been listed once; before that nothing must be decided. */
@@ -152,6 +172,10 @@ export class View {
     this.#deployments.put(deployment);
   }
 
+  wroteBudget(budget: DisruptionBudget): void {
+    this.#budgets.put(budget);
+  }
+
   /** undefined when the object is gone, or about to be. A spec that cannot be read is an Invalid error. */
   see(key: string): Seen | undefined {
     const [object] = this.#objects.of(key);
@@ -171,7 +195,8 @@ export class View {
       invalid: problems[0],
       instruments,
       templates,
-      revisions: this.#revisionsOf(key),
+      revisions: this.#revisionsOf(key, object),
+      budgets: this.#budgets.of(key),
     };
   }
 
@@ -191,8 +216,9 @@ export class View {
     return read;
   }
 
-  #revisionsOf(key: string): readonly Identified[] {
+  #revisionsOf(key: string, owner: KubeObject): readonly Identified[] {
     const pods = this.#pods.of(key);
+    const budgets = this.#budgets.of(key);
     return this.#deployments.of(key).map((deployment) => {
       const { metadata, spec, status } = deployment;
       const revision = metadata.labels?.[LABELS.revision] ?? "";
@@ -215,6 +241,7 @@ export class View {
         // Whichever tells of it first that one has gone.
         available: Math.min(status?.availableReplicas ?? 0, own.filter(isReady).length),
         coherent,
+        budget: budgetProblem(budgets, disruptionBudgetOf(owner, revision)),
         identity: configuration === undefined ? { model } : { model, configuration },
         ...(restartedAt === undefined ? {} : { restartedAt }),
         ...times(deployment, own),
@@ -301,6 +328,20 @@ function partOf({ metadata, status }: Pod): Pod {
       })),
     },
   };
+}
+
+/** Without its status, which nobody here looks at. */
+function specOnly({ metadata, spec }: DisruptionBudget): DisruptionBudget {
+  return { metadata: withoutManagers({ metadata }).metadata, ...(spec === undefined ? {} : { spec }) };
+}
+
+function budgetProblem(
+  budgets: readonly DisruptionBudget[],
+  wanted: DisruptionBudget,
+): RevisionView["budget"] {
+  const found = budgets.find(({ metadata }) => metadata.name === wanted.metadata.name);
+  if (found === undefined) return "missing";
+  return isDeepStrictEqual(found.spec, wanted.spec) ? undefined : "changed";
 }
 
 function isReady({ status }: Pod): boolean {

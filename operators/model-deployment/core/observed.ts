@@ -40,6 +40,8 @@ export interface RevisionView {
   readonly coherent: boolean;
   /** What one reports that it should not; absent where none does, also where some have not reported yet. */
   readonly deviation?: string | undefined;
+  /** What is wrong with its disruption budget; absent where nothing is. */
+  readonly budget?: "missing" | "changed" | undefined;
   /** The restart that its pods have had last; a time. */
   readonly restartedAt?: string;
   /** Milliseconds since 1970 since when the youngest of its replicas is ready; absent where none is. */
@@ -119,6 +121,8 @@ export type Effect =
       readonly replicas: number;
       readonly template: "spec" | "own";
     }
+  /** The revision's disruption budget is there, as it is made. */
+  | { readonly kind: "Protect"; readonly revision: string }
   | { readonly kind: "DeleteRevision"; readonly revision: string }
   /** Its pods are made anew, one after the other. */
   | { readonly kind: "Restart"; readonly revision: string; readonly at: string }

@@ -49,7 +49,27 @@ export function plan(observed: Observed): Plan {
     planned = planOne({ ...observed, object: { ...observed.object, status }, results: [] });
     events.push(...planned.events);
   }
-  return { ...planned, events };
+  return { ...planned, effects: withBudgets(observed, planned.effects), events };
+}
+
+/** Also what looks after disruption budgets: before a revision has pods it has one, and one that is gone comes back. */
+function withBudgets({ revisions }: Observed, effects: readonly Effect[]): readonly Effect[] {
+  const isKnown = (revision: string) => revisions.some((view) => view.revision === revision);
+  const made = effects.flatMap((effect) =>
+    effect.kind === "Scale" && effect.template === "spec" && !isKnown(effect.revision)
+      ? [effect.revision]
+      : [],
+  );
+  const ends = new Set(
+    effects.flatMap((effect) => (effect.kind === "DeleteRevision" ? [effect.revision] : [])),
+  );
+  const broken = revisions.flatMap(({ revision, budget }) =>
+    budget === undefined || ends.has(revision) ? [] : [revision],
+  );
+  return [
+    ...[...new Set([...made, ...broken])].map((revision) => ({ kind: "Protect", revision }) as const),
+    ...effects,
+  ];
 }
 
 function planOne(observed: Observed): Plan {

@@ -7,6 +7,9 @@ import { weightOf } from "./steps.ts";
 
 type Status = ModelDeploymentStatus;
 
+export const DEPLOYMENT_LABEL = "baton.dev/deployment";
+export const REVISION_LABEL = "baton.dev/revision";
+
 export const time = (ms: number) => new Date(ms).toISOString();
 
 export function revisionStatus(
@@ -22,7 +25,7 @@ export function revisionStatus(
 
 /** The status with what the pods and the ledger show now. */
 export function reported(observed: Observed, status: Status): Status {
-  const { stream, instruments, revisions, object } = observed;
+  const { stream, instruments, object } = observed;
   const refresh = (entry: Status["stable"]) =>
     entry === undefined ? undefined : revisionStatus(observed, entry.revision, entry);
   const stable = refresh(status.stable);
@@ -34,7 +37,6 @@ export function reported(observed: Observed, status: Status): Status {
   const assignments = [...byOwner]
     .map(([revision, keys]) => ({ revision, epoch: stream?.epoch ?? 0, instruments: keys.toSorted() }))
     .toSorted((a, b) => (a.revision < b.revision ? -1 : 1));
-  const replicas = revisions.reduce((sum, view) => sum + view.replicas, 0);
   const known = stream?.reachable === true;
   // What was undone is forgotten when the spec names another one.
   const over = status.pinned !== undefined && status.pinned.instead !== revisionOf(object.spec);
@@ -47,8 +49,28 @@ export function reported(observed: Observed, status: Status): Status {
       ? { weight: weightOf(candidate.revision, stream.owners, instruments) }
       : {}),
     observedGeneration: object.generation,
-    replicas,
-    selector: `baton.dev/deployment=${object.name}`,
+    ...scaleOf(observed, status),
+  };
+}
+
+/**
+ * What the scale subresource shows: the replicas that spec.replicas counts, and which pods those are. An autoscaler multiplies
+ * by the number of pods that it finds, so they have to be those that share the work once.
+ *
+ * With a stream each revision computes everything: stable's are the ones, until another one is. Without one a canary's weight
+ * is in its share of the replicas: both are. A preview, and what stays warm, do no work.
+ */
+function scaleOf({ object, revisions, stream }: Observed, { stable, candidate }: Status) {
+  const first = stable?.revision ?? revisionOf(object.spec);
+  const shares =
+    candidate !== undefined && stream === undefined && object.spec.strategy.blueGreen === undefined;
+  const counted = shares ? [first, candidate.revision].toSorted() : [first];
+  const which = counted.length === 1 ? `=${first}` : ` in (${counted.join(",")})`;
+  return {
+    replicas: revisions
+      .filter(({ revision }) => counted.includes(revision))
+      .reduce((sum, view) => sum + view.replicas, 0),
+    selector: `${DEPLOYMENT_LABEL}=${object.name},${REVISION_LABEL}${which}`,
   };
 }
 
