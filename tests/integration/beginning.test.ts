@@ -92,7 +92,8 @@ async function takesOver(revision: string): Promise<void> {
 describe("a revision that was away", { timeout: 60_000 }, () => {
   it.each(["was asked to end", "was killed"])("and %s has none of it to work off", async (how) => {
     await worker("a");
-    const end = how === "was killed" ? await inProcess("b") : await worker("b");
+    const end = how === "was killed" ? inProcess("b") : await worker("b");
+    await allCommitted("a", "b");
     await send(10);
     await allCommitted("a", "b");
     await end.stop();
@@ -108,6 +109,7 @@ describe("a revision that was away", { timeout: 60_000 }, () => {
   it("begins where it has said, also where it could not tell its group", async () => {
     await worker("a");
     const b = await worker("b");
+    await allCommitted("a", "b");
     await send(10);
     await allCommitted("a", "b");
     await b.stop();
@@ -129,7 +131,7 @@ describe("a revision that was away", { timeout: 60_000 }, () => {
 });
 
 /** A worker in a process of its own, which is killed. */
-async function inProcess(revision: string): Promise<{ stop(): Promise<void> }> {
+function inProcess(revision: string): { stop(): Promise<void> } {
   const env = { KAFKA_BROKERS: brokers.join(), DEPLOYMENT: name, TOPIC: topic, REVISION: revision };
   const subject: Subject = handoverProcess("worker", env);
   subject.start();
