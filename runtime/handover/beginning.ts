@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { TransactionalProducer } from "#runtime/bus/port.ts";
 import { ledgerRecord } from "./ledger.ts";
-import { encodeMark } from "./repair.ts";
+import { encodeMark, type Mark } from "./repair.ts";
 import type { Revision } from "./revision.ts";
 import {
   anewOffset,
@@ -49,7 +49,7 @@ export async function join(
   found: Position | undefined,
   signal: AbortSignal,
 ): Promise<Standing> {
-  const { deployment, revision, follower, owedRecords, unsafe } = shared;
+  const { revision, follower, owedRecords, unsafe } = shared;
   const owed = BigInt(owedRecords);
   for (;;) {
     const before = partitionState(follower.state, place);
@@ -59,7 +59,7 @@ export async function join(
     if (unsafe !== "ledger-read" || found === undefined) await readLedger(shared, place, producer, signal);
     const state = partitionState(follower.state, place);
     const latest = latestPosition(state, revision, found);
-    const stay = () => standingOf(deployment, revision, place, producer, latest as Position);
+    const stay = () => goOn(shared, place, producer, found, latest as Position);
     if (latest !== undefined && goesOn(state, revision, latest.position, owed)) return stay();
     if ([...predecessors(state)].some((id) => id !== revision && !others.has(id))) continue;
     const positions = [...others].flatMap(([id, at]) => latestPosition(state, id, at)?.position ?? []);
@@ -70,6 +70,19 @@ export async function join(
     const start = await anew(shared, place, producer, state, latest, positions);
     return start === undefined ? stay() : begin(shared, place, producer, start, latest.position);
   }
+}
+
+/** What is known of where it stands. Where the ledger knows more the group is told: others go by that on an idle partition. */
+async function goOn(
+  shared: Revision,
+  place: Place,
+  producer: TransactionalProducer,
+  found: Position | undefined,
+  latest: Position,
+): Promise<Standing> {
+  const standing = await standingOf(shared.deployment, shared.revision, place, producer, latest);
+  if ((found?.position ?? -1n) < latest.position) await tellGroup(shared, place, producer, latest);
+  return standing;
 }
 
 /** Where those stand from whom this revision may be asked to take over; undefined for one whose group has no position. */
@@ -119,26 +132,33 @@ async function anew(
 
 /** Says where a revision begins with a partition. A crash before the first batch does not move that. */
 async function begin(
-  { deployment, revision, metrics }: Revision,
+  shared: Revision,
   place: Place,
   producer: TransactionalProducer,
   start: bigint,
   left: bigint | undefined,
 ): Promise<Standing> {
+  const { deployment, revision, metrics } = shared;
   const at = Date.now();
   const record = { type: "started", at, revision, ...place, offset: String(start) } as const;
   // The ledger first, by itself: of a commit of both one half may be lost (ADR 13), and it is the ledger that counts.
   await producer.commit({
     records: [ledgerRecord(deployment, left === undefined ? record : { ...record, left: String(left) })],
   });
-  await producer.commit({
-    records: [],
-    offsets: {
-      group: groupOf(deployment, revision),
-      positions: [{ ...place, offset: start }],
-      metadata: encodeMark({ from: start, count: 0, kind: "batch", at }),
-    },
-  });
+  const mark: Mark = { from: start, count: 0, kind: "batch", at };
+  await tellGroup(shared, place, producer, { position: start, mark });
   if (left !== undefined) metrics.leftOut.inc(Number(start - left));
-  return { position: start, mark: undefined, done: new Map() };
+  return { position: start, mark, done: new Map() };
+}
+
+async function tellGroup(
+  { deployment, revision }: Revision,
+  place: Place,
+  producer: TransactionalProducer,
+  { position, mark }: Position,
+): Promise<void> {
+  if (mark === undefined) return;
+  const group = groupOf(deployment, revision);
+  const positions = [{ ...place, offset: position }];
+  await producer.commit({ records: [], offsets: { group, positions, metadata: encodeMark(mark) } });
 }

@@ -120,12 +120,11 @@ describe("a revision that was away", { timeout: 60_000 }, () => {
       leftovers: await leftoversOf(bus, name, "b", place),
     });
     const record = { type: "started", at: Date.now(), revision: "b", ...place } as const;
-    const offset = String(sent - 500);
-    await producer.commit({ records: [ledgerRecord(name, { ...record, offset, left: "10" })] });
+    await producer.commit({ records: [ledgerRecord(name, { ...record, offset: String(sent), left: "10" })] });
     await producer.close();
     await worker("b");
     await allCommitted("b");
-    expect((await shadows("b"))[10]).toBe(sent - 500);
+    expect(await shadows("b")).toEqual(Array.from({ length: 10 }, (_, i) => i));
     await takesOver("b");
   });
 });
