@@ -22,7 +22,7 @@ const PLACE = { topic: TOPIC, partition: 0 };
 const INSTRUMENTS = ["BTCUSDT", "ETHUSDT"];
 /** Most that a revision works off here. */
 const OWED = 20;
-const AWAY = 3_000;
+const AWAY = 300;
 
 let broker: MemoryBroker;
 let bus: MemoryBus;
@@ -153,6 +153,28 @@ describe("a revision that decides on nothing and comes back", () => {
       await holds();
     },
   );
+
+  it("begins there too when it had decided before, and was rolled back", async () => {
+    await start("a");
+    const b = await start("b");
+    await move(["BTCUSDT"], "b");
+    await send(20);
+    await Promise.all([at("a"), at("b")]);
+    await move(["BTCUSDT"], "a");
+    await send(20);
+    await Promise.all([at("a"), at("b")]);
+    await b.stop();
+    const left = shadows("b").length;
+    await send(AWAY);
+    await at("a");
+    await start("b");
+    await at("b");
+    expect(shadows("b")).toHaveLength(left);
+    await move(["BTCUSDT"], "b");
+    await send(20);
+    await Promise.all([at("a"), at("b")]);
+    await holds();
+  });
 
   it("works off what is not much", async () => {
     const a = await start("a");

@@ -426,5 +426,5 @@ export function anewOffset(
 /** Whether a revision goes on from its position wherever the others stand: as it does where it decides on something. */
 export function goesOn(state: PartitionState, revision: string, position: bigint, owed: bigint): boolean {
   const bound = startOffset(state, revision, []);
-  return !state.holdings.has(REST) || (bound !== undefined && bound - position <= owed);
+  return bound !== undefined && bound - position <= owed;
 }

@@ -8,7 +8,7 @@ import { waitFor } from "#tests/support/wait.ts";
 import type { Deadlines } from "../conduct.ts";
 import { Conductor } from "../conductor.ts";
 import { setHalt } from "../halt.ts";
-import { parseLedger } from "../ledger.ts";
+import { ledgerRecord, parseLedger } from "../ledger.ts";
 import { parseOutcome, type ReadOutcome } from "../outcome.ts";
 import { type Place, placeKey } from "../rules.ts";
 import { HistoryChecker, type Rule, type Source, type Verdict } from "./verify.ts";
@@ -382,6 +382,16 @@ describe("the history checker", () => {
     expect(verdict.ok).toBe(false);
     expect(rulesOf(verdict)).toContain(rule);
     expect(verdict.violations.find((violation) => violation.rule === rule)?.detail).not.toBe("");
+  });
+
+  it("asks for nothing before the last beginning where the ledger was compacted", () => {
+    const history = copy();
+    const last = new Map(history.ledger.map((record) => [ledgerRecord(DEPLOYMENT, record).key, record]));
+    const kept = history.ledger.filter((record) => last.get(ledgerRecord(DEPLOYMENT, record).key) === record);
+    const beginnings = kept.filter(({ type }) => type === "started").length;
+    expect(beginnings).toBe(history.ledger.filter(({ type }) => type === "started").length - 2);
+    history.ledger = kept;
+    expect(verify(history).violations).toEqual([]);
   });
 
   it("lets positions lie behind the latest outcomes for a while", () => {
