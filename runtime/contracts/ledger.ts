@@ -76,8 +76,13 @@ export const startedSchema = z
     revision: revision("Revision that begins"),
     ...place,
     offset: offset("First record that the revision computes"),
+    left: offset(
+      "First record that it had not computed when it was here before; what lies between is left out",
+    ).optional(),
   })
-  .describe("Where a revision's computing of a partition begins");
+  .describe(
+    "Where a revision's computing of a partition begins; with `left`, where it begins anew. The latest one counts",
+  );
 
 export const reachedSchema = z
   .object({

@@ -189,7 +189,7 @@ export class Conductor {
       const abort = AbortSignal.timeout(READ_MS);
       await readLedger({ deployment, revision, follower: this.#follower }, place, producer, abort);
       const state = partitionState(this.state, place);
-      const latest = latestPosition(state, revision, found, Date.now());
+      const latest = latestPosition(state, revision, found);
       const standing =
         latest === undefined ? undefined : await standingOf(deployment, revision, place, producer, latest);
       const release = forcedEnd(state, revision, standing);

@@ -22,6 +22,11 @@ export function handoverMetrics(registry: Registry) {
       labelNames: ["source"] as const,
       registers,
     }),
+    leftOut: new Counter({
+      name: "baton_handover_left_out_total",
+      help: "Input records that lay between where a revision had come to and where it began anew",
+      registers,
+    }),
     ringBytes: new Gauge({
       name: "baton_handover_ring_bytes",
       help: "Shadow outcomes kept in memory",

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BusError } from "#runtime/bus/errors.ts";
 import type { OutRecord, TransactionalProducer } from "#runtime/bus/port.ts";
 import type { Ledger } from "#runtime/contracts/ledger.ts";
-import { begin, readLedger } from "./beginning.ts";
+import { join } from "./beginning.ts";
 import { ledgerRecord } from "./ledger.ts";
 import { type Action, type Outcome, outcomeRecord } from "./outcome.ts";
 import { type Done, encodeMark, isDone, type Mark, repairedDuty, resumeAt } from "./repair.ts";
@@ -20,16 +20,7 @@ import {
   partitionState,
 } from "./rules.ts";
 import { readShadow } from "./shadow.ts";
-import {
-  groupOf,
-  latestPosition,
-  leftoversOf,
-  positionOf,
-  REACHED_MS,
-  type Standing,
-  standingOf,
-  transactionalId,
-} from "./standing.ts";
+import { groupOf, leftoversOf, positionOf, REACHED_MS, type Standing, transactionalId } from "./standing.ts";
 
 const STEPS_OF = {
   release: { before: "releasing", after: "released" },
@@ -85,13 +76,7 @@ export class PartitionWorker {
       await hook?.("fenced", place);
       const found = await positionOf(shared, revision, place);
       await hook?.("position-read", place);
-      if (unsafe !== "ledger-read") await readLedger(shared, place, producer, signal);
-      const state = partitionState(shared.follower.state, place);
-      const latest = latestPosition(state, revision, found, Date.now());
-      const standing =
-        latest === undefined
-          ? { position: await begin(shared, place, producer, signal), mark: undefined, done: new Map() }
-          : await standingOf(deployment, revision, place, producer, latest);
+      const standing = await join(shared, place, producer, found, signal);
       await hook?.("ledger-read", place);
       return new PartitionWorker(shared, place, producer, standing);
     } catch (error) {

@@ -39,6 +39,8 @@ export interface Revision {
   readonly fillRecords: number;
   /** A position goes with a transaction once in so long: a request less in all the others (ADR 23). */
   readonly positionMs: number;
+  /** One that is behind by more records that it need not decide begins anew when it comes back (ADR 36). */
+  readonly owedRecords: number;
   /** A batch waits for a release that was asked for, at most so long for each request (ADR 24). */
   readonly releaseSoonMs: number;
   readonly metrics: ReturnType<typeof handoverMetrics>;

@@ -38,7 +38,7 @@ export interface PartitionState {
   readonly holdings: ReadonlyMap<string, Holding>;
   /** By epoch; at most two, of which the second undoes the first. */
   readonly moves: readonly Move[];
-  /** Where each revision's computing begins, and when it began. */
+  /** Where each revision's computing begins, the latest time that it began, and when that was. */
   readonly started: ReadonlyMap<string, { readonly offset: bigint; readonly at: number }>;
   /** Where each revision had come to, and when; what it wrote about later records it wrote after that. */
   readonly reached: ReadonlyMap<string, { readonly offset: bigint; readonly at: number }>;
@@ -130,17 +130,15 @@ export function applyLedger(state: LedgerState, record: Ledger): LedgerState {
         reports: withReport(old.reports, record),
       }));
     case "started":
-      return changePartition(state, record, (old) =>
-        old.started.has(record.revision)
-          ? old
-          : {
-              ...old,
-              started: new Map(old.started).set(record.revision, {
-                offset: BigInt(record.offset),
-                at: record.at,
-              }),
-            },
-      );
+      return changePartition(state, record, (old) => {
+        const offset = BigInt(record.offset);
+        // Nobody begins anew behind where it has begun.
+        if (offset <= (old.started.get(record.revision)?.offset ?? -1n)) return old;
+        return {
+          ...old,
+          started: new Map(old.started).set(record.revision, { offset, at: record.at }),
+        };
+      });
     case "reached":
       return changePartition(state, record, (old) => ({
         ...old,
@@ -320,7 +318,10 @@ export type Duty =
       readonly keep: boolean;
     };
 
-/** The duty of a revision's worker that has committed everything below `position`; undefined when there is none. */
+/**
+ * The duty of a revision's worker that has committed everything below `position`; undefined when there is none. It does not
+ * take over from a cut below where it began, as it has nothing to make live there: it waits to be asked back.
+ */
 export function workerDuty(state: PartitionState, revision: string, position: bigint): Duty | undefined {
   const [first, second] = state.moves;
   if (first === undefined) return undefined;
@@ -332,6 +333,7 @@ export function workerDuty(state: PartitionState, revision: string, position: bi
   const fill = first.filled ?? cut;
   // Asked back before it took over: it gives back what it has.
   if (second !== undefined) return { kind: "release", epoch: second.epoch, cut: fill };
+  if (fill < (state.started.get(revision)?.offset ?? 0n)) return undefined;
   return { kind: "take", epoch: first.epoch, keys: first.keys, cut, fill, keep: true };
 }
 
@@ -387,17 +389,42 @@ export function predecessors(state: PartitionState): ReadonlySet<string> {
 }
 
 /**
- * Where a new revision begins: never behind a record that it may be asked to decide. `committed` are the positions of
- * the predecessors, read before the ledger was; undefined where none has begun.
+ * Where a revision may begin: never behind a record that it may be asked to decide. `positions` are those of the
+ * predecessors, read before the ledger was: a release that is still to come has its cut there or later. One that is there
+ * has it where it says, whoever is to take over: it may go on from that revision to this one. undefined where nothing
+ * bounds it.
  */
 export function startOffset(
   state: PartitionState,
   revision: string,
-  committed: readonly bigint[],
+  positions: readonly bigint[],
 ): bigint | undefined {
-  const bounds = [...committed];
-  for (const move of state.moves) {
-    if (move.to === revision && move.cut !== undefined) bounds.push(move.filled ?? move.cut);
-  }
+  const bounds = [...positions];
+  for (const { cut, filled } of state.moves) if (cut !== undefined) bounds.push(filled ?? cut);
+  // It may have taken over before it got there.
+  for (const holding of state.holdings.values()) if (holding.revision === revision) bounds.push(holding.from);
   return bounds.toSorted((a, b) => (a < b ? -1 : 1))[0];
+}
+
+/**
+ * Where a revision begins anew that has computed everything below `position` and is behind by more than `owed` records
+ * that it need not decide; undefined where it goes on from its position.
+ */
+export function anewOffset(
+  state: PartitionState,
+  revision: string,
+  position: bigint,
+  positions: readonly bigint[],
+  owed: bigint,
+): bigint | undefined {
+  // What is nobody's may be given to one that is behind, and go on from there to this one.
+  if (!state.holdings.has(REST)) return undefined;
+  const start = startOffset(state, revision, positions);
+  return start !== undefined && start - position > owed ? start : undefined;
+}
+
+/** Whether a revision goes on from its position wherever the others stand: as it does where it decides on something. */
+export function goesOn(state: PartitionState, revision: string, position: bigint, owed: bigint): boolean {
+  const bound = startOffset(state, revision, []);
+  return bound !== undefined && bound - position <= owed;
 }

@@ -2,7 +2,7 @@ import type { Bus, Leftovers, TimeRange, TransactionalProducer } from "#runtime/
 import { topics } from "#runtime/contracts/topics.ts";
 import { parseOutcome, type ReadOutcome } from "./outcome.ts";
 import { type Done, type Mark, noteDone, parseMark } from "./repair.ts";
-import { hasDuties, type PartitionState, type Place, placeKey } from "./rules.ts";
+import { type PartitionState, type Place, placeKey } from "./rules.ts";
 
 // How a revision stands in a partition: its names in Kafka, where it may have written, what it has committed.
 
@@ -55,9 +55,6 @@ const SILENCE_MS = 60_000;
 /** A worker tells the ledger where it stands once in so long, and with the first batch after a silence. */
 export const REACHED_MS = 60_000;
 
-/** Brokers forget the positions of a group that nobody has used for so long, by default. */
-const FORGOTTEN_MS = 7 * 24 * 60 * 60_000;
-
 /** A position with what was said of it; what was written about later records was written after that. */
 export type Position = Pick<Standing, "position" | "mark">;
 
@@ -74,25 +71,27 @@ export async function positionOf(
 
 /**
  * The later of the position that the group has and of that which the ledger knows: a coordinator that has just started may
- * know less than its log, for ever (ADR 22), and so may one whose half of a beginning was lost. undefined before a revision
- * has begun; and where it has been away for so long that a group is forgotten, and nobody waits for it.
+ * know less than its log, for ever (ADR 22). undefined before a revision has begun.
  */
 export function latestPosition(
   state: PartitionState,
   revision: string,
   found: Position | undefined,
-  now: number,
 ): Position | undefined {
-  const told = state.reached.get(revision) ?? state.started.get(revision);
+  const [started, reached] = [state.started.get(revision), state.reached.get(revision)];
+  // It has begun anew since, or has come further since it began.
+  const told = (reached?.offset ?? -1n) >= (started?.offset ?? -1n) ? reached : started;
   if (told === undefined) return found;
   const { offset, at } = told;
   // A position without a mark is not a worker's.
   const isLater = ({ position, mark }: Position) =>
     mark !== undefined && (position > offset || (position === offset && mark.at >= at));
   if (found !== undefined && isLater(found)) return found;
-  if (found === undefined && !hasDuties(state, revision) && now - at > FORGOTTEN_MS) return undefined;
   return { position: offset, mark: { from: offset, count: 0, kind: "batch", at } };
 }
+
+/** What is asked of a revision's topics: all that it writes, or its shadow outcomes alone. */
+export type Asked = "everything" | "shadow";
 
 /**
  * How a revision stands in a partition, for whoever has fenced it with `producer`. The topics are asked as well as the
@@ -104,6 +103,7 @@ export async function standingOf(
   place: Place,
   producer: TransactionalProducer,
   { position, mark }: Position,
+  asked: Asked = "everything",
 ): Promise<Standing> {
   const done = new Map<bigint, Done>();
   if (mark === undefined) return { position, mark, done };
@@ -111,7 +111,7 @@ export async function standingOf(
   for (let from = mark.at; ; ) {
     const time = { sinceMs: from - CLOCK_MS, untilMs: from + SILENCE_MS };
     let latest = from;
-    await eachOutcome(deployment, revision, place, producer, time, (outcome, at) => {
+    await eachOutcome(deployment, revision, place, producer, asked, time, (outcome, at) => {
       noteDone(done, outcome);
       latest = Math.max(latest, at);
     });
@@ -126,14 +126,12 @@ async function eachOutcome(
   revision: string,
   place: Place,
   producer: TransactionalProducer,
+  asked: Asked,
   time: TimeRange,
   onOutcome: (outcome: ReadOutcome, at: number) => void,
 ): Promise<void> {
-  const destinations = [
-    topics.signals(deployment),
-    topics.deadLetters(deployment),
-    topics.shadow(deployment),
-  ];
+  const decided = asked === "everything" ? [topics.signals(deployment), topics.deadLetters(deployment)] : [];
+  const destinations = [...decided, topics.shadow(deployment)];
   await producer.settled(destinations, time, ({ headers, timestamp }) => {
     const outcome = parseOutcome(headers);
     if (outcome?.revision === revision && placeKey(outcome) === placeKey(place))

@@ -45,6 +45,11 @@ export interface WorkerOptions {
   readonly fillRecords?: number;
   /** The group's position is committed once in so long; 0 for with every batch. Default 250. */
   readonly positionMs?: number;
+  /**
+   * A revision that comes back to a partition and is behind by more records that it need not decide begins anew where
+   * those who decide have got to. Default 1,000.
+   */
+  readonly owedRecords?: number;
   /** A batch of the next owner waits so long for a release that was asked for. Default 50. */
   readonly releaseSoonMs?: number;
   readonly haltCache: HaltCache;
@@ -78,6 +83,7 @@ export const DEFAULT_RING_BYTES = 8 * 1024 * 1024;
 const DEFAULT_FILL_RECORDS = 5_000;
 const DEFAULT_POSITION_MS = 250;
 const DEFAULT_RELEASE_SOON_MS = 50;
+const DEFAULT_OWED_RECORDS = 1_000;
 /** What the last positions may take at the end; without them there is only more to go over again. */
 const SETTLE_MS = 1_000;
 
@@ -124,6 +130,7 @@ export class DecisionWorker {
       fillRecords: this.#options.fillRecords ?? DEFAULT_FILL_RECORDS,
       positionMs: this.#options.positionMs ?? DEFAULT_POSITION_MS,
       releaseSoonMs: this.#options.releaseSoonMs ?? DEFAULT_RELEASE_SOON_MS,
+      owedRecords: this.#options.owedRecords ?? DEFAULT_OWED_RECORDS,
       metrics: handoverMetrics(this.#options.registry),
       ...(unsafe === undefined ? {} : { unsafe }),
       ...(hook === undefined ? {} : { hook }),

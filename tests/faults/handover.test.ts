@@ -29,6 +29,9 @@ const BEYOND_SESSION_MS = 5_000;
 /** How far positions lie behind: as a worker has it, and so that whoever takes over has much to go over. */
 const POSITION_MS = [250, 2_000][SEED % 2];
 
+/** From how far behind a revision begins anew that decides on nothing: always, or as a worker has it. */
+const OWED_RECORDS = [0, 1_000][Math.floor(SEED / 2) % 2];
+
 /** Nothing that is done to a hand-over takes so long. */
 const STUCK_MS = 90_000;
 
@@ -56,6 +59,7 @@ const common = () => ({
   LOG_LEVEL: "info",
   SESSION_TIMEOUT_MS: String(SESSION_MS),
   POSITION_MS: String(POSITION_MS),
+  OWED_RECORDS: String(OWED_RECORDS),
 });
 
 /** Steps at which a conductor was stopped. */

@@ -2,12 +2,15 @@ import { type Ledger, REST } from "#runtime/contracts/ledger.ts";
 import { undo } from "#runtime/handover/conduct.ts";
 import { type Done, forcedEnd, isDone, repairedDuty } from "#runtime/handover/repair.ts";
 import {
+  anewOffset,
   type Duty,
   isLive,
   moves,
   type PartitionState,
   partitionState,
+  predecessors,
   refusal,
+  startOffset,
   workerDuty,
 } from "#runtime/handover/rules.ts";
 import { LedgerTree, type Node } from "./ledger-tree.ts";
@@ -40,20 +43,23 @@ export class Model {
   readonly #config: ModelConfig;
   readonly #ledger: LedgerTree;
   readonly #first: State;
+  readonly #revs: readonly Rev[];
 
   constructor(config: ModelConfig) {
     this.#config = config;
+    this.#revs = REVS.slice(0, config.revisions ?? 2);
     this.#ledger = new LedgerTree(this.#places());
     this.#first = this.#begin();
   }
 
-  /** Both revisions run, the first one owns everything, and nothing has been asked for. */
+  /** Those that have begun run, the first one owns everything, and nothing has been asked for. */
   initial(): State {
     return this.#first;
   }
 
   #begin(): State {
     const { partitions, messages, faults, forces, handBacks, duplicates } = this.#config;
+    const begun = this.#config.begun ?? this.#revs.length;
     let head = this.#ledger.append(this.#ledger.empty(), {
       type: "request",
       at: 0,
@@ -66,12 +72,15 @@ export class Model {
     for (const place of this.#places()) {
       const taken = { at: 0, epoch: 1, revision: "a", ...place, cut: "0", next: "0" };
       head = this.#ledger.append(head, { type: "taken", ...taken });
+      for (const rev of this.#revs.slice(0, begun))
+        head = this.#ledger.append(head, this.#started(rev, place.partition, 0n));
     }
-    const slots = REVS.length * partitions;
+    const slots = this.#revs.length * partitions;
     const worker: Worker = {
       fence: 1,
       phase: 2,
       position: 0,
+      others: [],
       done: NOTHING,
       view: head,
       waits: undefined,
@@ -80,10 +89,10 @@ export class Model {
     return {
       head,
       fences: Array(slots).fill(1),
-      committed: Array(slots).fill(0),
+      committed: Array.from({ length: slots }, (_, slot) => (slot < begun * partitions ? 0 : -1)),
       written: Array(slots).fill(0),
       out: Array(partitions * messages.length).fill(0),
-      workers: Array(slots).fill([worker]),
+      workers: Array.from({ length: slots }, (_, slot) => (slot < begun * partitions ? [worker] : [])),
       bosses: [],
       bossFence: 0,
       asked: 0,
@@ -139,7 +148,7 @@ export class Model {
     const parts: number[] = [
       state.head.id,
       ...state.fences,
-      ...state.committed,
+      ...state.committed.map((offset) => offset + 1),
       ...state.written,
       ...state.out,
     ];
@@ -149,7 +158,8 @@ export class Model {
       for (const w of workers) {
         const seen = w.view.parts[partition] ?? 0;
         const stale = w.stale?.parts[partition] ?? 0;
-        parts.push(w.fence, w.phase, w.position, doneId(w.done), seen, stale, waitsId(w.waits));
+        parts.push(w.fence, w.phase, w.position + 1, doneId(w.done), seen, stale, waitsId(w.waits));
+        parts.push(w.others.reduce((id, offset) => id * 8 + offset + 1, 0));
       }
     }
     parts.push(state.bosses.length);
@@ -180,16 +190,17 @@ export class Model {
     };
     if (state.faults > 0) add(`crash ${id}`, put({ ...state, faults: state.faults - 1 }, undefined), true);
     if (worker.phase === 0) {
+      const others = this.#revs.map((other) => state.committed[this.#slot(other, partition)] ?? 0);
       const position = state.committed[slot] ?? 0;
-      const done = this.#doneFrom(state, slot, position);
-      return add(`position ${id}`, put(state, { ...worker, phase: 1, position, done }));
+      // Those who read the ledger first have it from here.
+      const view = this.#config.without === "positions first" ? state.head : worker.view;
+      return add(`position ${id}`, put(state, { ...worker, phase: 1, position, others, view }));
     }
     const fenced = this.#config.without !== "fencing" && worker.fence !== state.fences[slot];
     // It writes into the ledger first: a fenced worker gets no further.
     if (worker.phase === 1) {
       if (fenced) return add(`fenced ${id}`, put(state, undefined));
-      const view = this.#config.without === "ledger-read" ? this.#first.head : state.head;
-      return add(`ledger ${id}`, put(state, { ...worker, phase: 2, view }));
+      return this.#joinSteps(state, worker, slot, id, put, add);
     }
     if (worker.view.parts[partition] !== state.head.parts[partition]) {
       add(`read ${id}`, put(state, { ...worker, view: state.head }));
@@ -197,6 +208,7 @@ export class Model {
     const local = partitionState(worker.view.state, { topic: TOPIC, partition });
     const duty = repairedDuty(local, rev, BigInt(worker.position), worker.done);
     if (worker.stale === undefined && !hasRead(local, worker.waits)) return undefined;
+    this.#checkBegun(local, rev, id);
     if (duty?.kind === "take") {
       if (!duty.keep) throw new Breach(`${id} gives back what it has never taken`);
       if (fenced) return add(`fenced ${id}`, put(state, undefined));
@@ -216,6 +228,62 @@ export class Model {
     if (fenced) return add(`fenced ${id}`, put(state, undefined));
     if (worker.position >= this.#config.messages.length) return undefined;
     this.#batchStep(state, worker, slot, id, put, add);
+  }
+
+  /** It has read the ledger: it goes on where it was, or begins, or begins anew. */
+  #joinSteps(
+    state: State,
+    worker: Worker,
+    slot: number,
+    id: string,
+    put: (base: State, next: Worker | undefined) => State,
+    add: Add,
+  ): undefined {
+    const [rev, partition] = this.#revOf(slot);
+    const { without, messages, anew = false } = this.#config;
+    const late = without === "positions first";
+    const view = without === "ledger-read" ? this.#first.head : late ? worker.view : state.head;
+    const local = partitionState(view.state, { topic: TOPIC, partition });
+    const positionOf = (of: Rev, found: number) =>
+      Math.max(found, Number(local.started.get(of)?.offset ?? -1n));
+    const position = positionOf(rev, worker.position);
+    const running = { ...worker, phase: 2 as const, position, view, others: [] };
+    // How far it may be behind is not of the protocol: both are tried.
+    if (position >= 0)
+      add(`ledger ${id}`, put(state, { ...running, done: this.#doneFrom(state, slot, position) }));
+    if (position >= 0 && !anew) return undefined;
+    const others = [...predecessors(local)].flatMap((other) => {
+      const at = this.#revs.indexOf(other as Rev);
+      const found = late ? state.committed[this.#slot(other as Rev, partition)] : worker.others[at];
+      const known = positionOf(other as Rev, found ?? -1);
+      return other === rev || known < 0 ? [] : BigInt(known);
+    });
+    const bounds = without === "the owners' positions" ? [BigInt(messages.length)] : others;
+    const known = {
+      ...local,
+      ...(without === "the cuts" ? { moves: [] } : {}),
+      ...(without === "its own"
+        ? {
+            holdings: new Map(
+              [...local.holdings].map(([key, holding]) => [key, { ...holding, revision: "" }]),
+            ),
+          }
+        : {}),
+    };
+    const written = BigInt(Math.max(position, state.written[slot] ?? 0));
+    const start =
+      position < 0 ? (startOffset(known, rev, bounds) ?? 0n) : anewOffset(known, rev, written, bounds, 0n);
+    if (start === undefined) return undefined;
+    const head = this.#ledger.append(state.head, this.#started(rev, partition, start));
+    add(`begin ${id} at ${start}`, put({ ...state, head }, { ...running, position: Number(start) }));
+  }
+
+  /** Whoever is to take over has computed what it is to make live. */
+  #checkBegun({ moves: [first, second], started }: PartitionState, rev: Rev, id: string): void {
+    const begun = started.get(rev)?.offset ?? 0n;
+    if (first?.to !== rev || first.cut === undefined || second !== undefined) return;
+    const fill = first.filled ?? first.cut;
+    if (fill < begun) throw new Breach(`${id} is to take over at ${fill}, before where it began, ${begun}`);
   }
 
   #batchStep(
@@ -335,7 +403,7 @@ export class Model {
     }
     if (state.forces === 0) return undefined;
     for (let partition = 0; partition < this.#config.partitions; partition++) {
-      for (const rev of REVS) {
+      for (const rev of this.#revs) {
         if (workerDuty(partitionState(view, { topic: TOPIC, partition }), rev, 0n)?.kind !== "release")
           continue;
         const slot = this.#slot(rev, partition);
@@ -362,7 +430,7 @@ export class Model {
     if (force.committed === undefined) {
       return add(
         "force reads",
-        put(state, { ...boss, force: { ...force, committed: state.committed[slot] ?? 0 } }),
+        put(state, { ...boss, force: { ...force, committed: Math.max(0, state.committed[slot] ?? 0) } }),
       );
     }
     const ended = put(state, { ...boss, force: undefined });
@@ -375,8 +443,9 @@ export class Model {
       );
     }
     const local = partitionState(boss.view.state, { topic: TOPIC, partition });
-    const done = this.#doneFrom(state, slot, force.committed);
-    const release = forcedEnd(local, rev, { position: BigInt(force.committed), mark: undefined, done });
+    const position = Math.max(force.committed, Number(local.started.get(rev)?.offset ?? 0n));
+    const done = this.#doneFrom(state, slot, position);
+    const release = forcedEnd(local, rev, { position: BigInt(position), mark: undefined, done });
     if (release === undefined) return add("force moot", ended);
     const head = this.#ledger.append(state.head, this.#released(rev, partition, release.epoch, release.cut));
     add("forced", { ...ended, head });
@@ -410,7 +479,7 @@ export class Model {
   #spawn(state: State, slot: number): State {
     const fence = (state.fences[slot] ?? 0) + 1;
     const view = this.#first.head;
-    const none = { position: 0, done: NOTHING, waits: undefined, stale: undefined };
+    const none = { position: 0, others: [], done: NOTHING, waits: undefined, stale: undefined };
     const worker: Worker = { fence, phase: 0, view, ...none };
     const workers = replace(state.workers, slot, [...(state.workers[slot] as readonly Worker[]), worker]);
     return { ...state, fences: replace(state.fences, slot, fence), workers };
@@ -423,6 +492,11 @@ export class Model {
       bossFence: fence,
       bosses: [...state.bosses, { fence, view: state.head, force: undefined }],
     };
+  }
+
+  #started(rev: Rev, partition: number, offset: bigint): Ledger {
+    const place = { topic: TOPIC, partition };
+    return { type: "started", at: 0, revision: rev, ...place, offset: String(offset) };
   }
 
   #released(rev: Rev, partition: number, epoch: number, cut: bigint): Ledger {

@@ -25,6 +25,16 @@ const thenTheRest: ModelConfig["script"] = [
   { keys: ["*"], from: "a", to: "b" },
 ];
 
+const threeInTurn: Partial<ModelConfig> = {
+  revisions: 3,
+  script: [
+    { keys: ["X"], from: "a", to: "c" },
+    { keys: ["X"], from: "c", to: "b" },
+  ],
+};
+
+const one = { messages: ["X"] };
+
 const SHORT: readonly (readonly [string, Partial<ModelConfig>])[] = [
   ["a request there and one back, with a forced release", { script: thereAndBack, forces: 1 }],
   ["late and repeated ledger records", { script: thereAndBack, duplicates: 1 }],
@@ -33,6 +43,12 @@ const SHORT: readonly (readonly [string, Partial<ModelConfig>])[] = [
   ["two partitions", { partitions: 2, messages: ["X"] }],
   ["positions that lag, with a crash or a zombie", { faults: 1, lag: true }],
   ["positions that lag, with a forced release", { forces: 1, lag: true }],
+  ["one that is away and begins anew", { faults: 1, anew: true }],
+  [
+    "one that is away and begins anew, there and back",
+    { ...one, script: thereAndBack, faults: 1, anew: true },
+  ],
+  ["one that begins at any time", { ...one, begun: 1 }],
 ];
 const LONG: readonly (readonly [string, Partial<ModelConfig>])[] = [
   ["two partitions, handed back", { partitions: 2, messages: ["X"], handBacks: 1 }],
@@ -46,6 +62,14 @@ const LONG: readonly (readonly [string, Partial<ModelConfig>])[] = [
   ["two faults and a forced release", { messages: ["X"], faults: 2, forces: 1 }],
   ["a fault and a hand-back, three messages", { messages: ["X", "Y", "X"], faults: 1, handBacks: 1 }],
   ["a fault and a forced release, three messages", { messages: ["X", "Y", "X"], faults: 1, forces: 1 }],
+  ["two that begin at any time, one after another's take-over", { ...threeInTurn, ...one, begun: 1 }],
+  ["one that begins anew, handed back", { ...one, faults: 1, handBacks: 1, anew: true }],
+  ["one that begins anew, positions that lag", { faults: 1, lag: true, anew: true }],
+  ["one that begins anew, three messages", { messages: ["X", "Y", "X"], faults: 1, anew: true }],
+  ["one that begins anew, a forced release", { faults: 1, forces: 1, anew: true }],
+  ["one that begins anew, two crashes or zombies", { faults: 2, anew: true }],
+  ["one that begins anew, one instrument, then all others", { script: thenTheRest, faults: 1, anew: true }],
+  ["one that begins anew, two partitions", { ...one, partitions: 2, faults: 1, anew: true }],
 ];
 
 describe("the hand-over, in every order", () => {
@@ -70,5 +94,17 @@ describe("the hand-over, in every order", () => {
     const result = explore({ ...base, messages: ["X", "Y", "X"], faults: 1, without });
     expect(result.breach?.message).toMatch(/again|before/);
     expect(result.breach?.steps.length).toBeGreaterThan(0);
+  });
+
+  it.each([
+    ["the owners' positions", "at the log's end", {}],
+    ["the cuts", "behind where the owner has let go already", { script: thereAndBack }],
+    ["the cuts", "behind where the owner has let go for another", { ...threeInTurn, ...one, begun: 1 }],
+    ["its own", "behind what it decides on", { messages: ["X", "X"] }],
+    ["positions first", "where the owner is that has let go meanwhile", {}],
+  ] as const)("who begins without %s begins %s: there is a breach", (without, _, change) => {
+    const result = explore({ ...base, faults: 1, anew: true, ...change, without });
+    expect(result.breach?.message).toMatch(/before/);
+    expect(result.breach?.steps.some((step) => step.startsWith("begin"))).toBe(true);
   });
 });

@@ -18,19 +18,35 @@ export interface ModelConfig {
   readonly duplicates: number;
   /** A batch may be committed without a position, which a later one brings. */
   readonly lag: boolean;
+  /** One that comes back may begin anew, however little it is behind. */
+  readonly anew?: boolean;
+  /** How many revisions there are; default two. */
+  readonly revisions?: number;
+  /** How many of them have begun and run at first; default all. */
+  readonly begun?: number;
   /** Protections that are switched off, to see what each of them is for. */
-  readonly without?: "fencing" | "ledger-read" | "same-transaction";
+  readonly without?:
+    | "fencing"
+    | "ledger-read"
+    | "same-transaction"
+    /** Of a revision that begins, or begins anew. */
+    | "the owners' positions"
+    | "the cuts"
+    | "its own"
+    | "positions first";
 }
 
-export type Rev = "a" | "b";
-export const REVS: readonly Rev[] = ["a", "b"];
+export type Rev = "a" | "b" | "c";
+export const REVS: readonly Rev[] = ["a", "b", "c"];
 export const TOPIC = "t";
 
 export interface Worker {
   readonly fence: number;
-  /** 0 fenced the one before, 1 has read its position, 2 has read the ledger and runs. */
+  /** 0 fenced the one before, 1 has read its position and the others', 2 has read the ledger and runs. */
   readonly phase: 0 | 1 | 2;
   readonly position: number;
+  /** The positions of all revisions, as it has read them; only in phase 1. */
+  readonly others: readonly number[];
   /** Outcomes from its first position on that were there when it began; none when it is past them. */
   readonly done: ReadonlyMap<bigint, Done>;
   readonly view: Node;
@@ -61,6 +77,7 @@ export interface Boss {
 export interface State {
   readonly head: Node;
   readonly fences: readonly number[];
+  /** -1 before it has begun. */
   readonly committed: readonly number[];
   /** Up to where there are outcomes. */
   readonly written: readonly number[];

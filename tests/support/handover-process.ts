@@ -57,6 +57,7 @@ if (process.argv[2] === "worker") {
     ringBytes: Number(env("RING_BYTES", String(8 * 1024 * 1024))),
     positionMs: Number(env("POSITION_MS", "250")),
     releaseSoonMs: Number(env("RELEASE_SOON_MS", "50")),
+    owedRecords: Number(env("OWED_RECORDS", "1000")),
     ...(process.env["MIN_BYTES"] === undefined ? {} : { minBytes: Number(process.env["MIN_BYTES"]) }),
     ...(process.env["MAX_WAIT_MS"] === undefined ? {} : { maxWaitMs: Number(process.env["MAX_WAIT_MS"]) }),
     haltCache: redis === undefined ? memoryHaltCache() : redisHaltCache(redis, deployment),

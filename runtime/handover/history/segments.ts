@@ -51,6 +51,11 @@ export class Ownership {
     return keys?.get(instrument) ?? keys?.get(REST) ?? [];
   }
 
+  /** Every segment of a partition; one that a key had as one of the rest is there for both. */
+  all(place: string): readonly Segment[] {
+    return [...(this.#segments.get(place)?.values() ?? [])].flat();
+  }
+
   #note(before: LedgerState, place: Place): void {
     const id = placeKey(place);
     const old = partitionState(before, place).holdings;

@@ -5,9 +5,10 @@ import type { Ledger } from "#runtime/contracts/ledger.ts";
 import { topics } from "#runtime/contracts/topics.ts";
 import { claim, echoWorker, memoryHaltCache, placesOf } from "#tests/support/handover.ts";
 import { waitFor } from "#tests/support/wait.ts";
+import type { Deadlines } from "../conduct.ts";
 import { Conductor } from "../conductor.ts";
 import { setHalt } from "../halt.ts";
-import { parseLedger } from "../ledger.ts";
+import { ledgerRecord, parseLedger } from "../ledger.ts";
 import { parseOutcome, type ReadOutcome } from "../outcome.ts";
 import { type Place, placeKey } from "../rules.ts";
 import { HistoryChecker, type Rule, type Source, type Verdict } from "./verify.ts";
@@ -15,6 +16,7 @@ import { HistoryChecker, type Rule, type Source, type Verdict } from "./verify.t
 const DEPLOYMENT = "d";
 const TOPIC = "md.crypto.main";
 const INSTRUMENTS = ["BTCUSDT", "ETHUSDT", "SOLUSDT"];
+const PATIENT: Deadlines = { releaseMs: 60_000, takeMs: 60_000 };
 
 interface History {
   inputs: { place: Place; offset: number; key: string }[];
@@ -25,7 +27,10 @@ interface History {
   committed: Map<string, number>;
 }
 
-/** A real history: hand-overs there and back, one that is handed back, rejected records, a halt, and a late revision. */
+/**
+ * A real history: hand-overs there and back, one that is handed back, rejected records, a halt, and a late revision that is
+ * away for a while and takes over when it is back.
+ */
 async function makeHistory(): Promise<History> {
   const broker = new MemoryBroker();
   const bus = new MemoryBus(broker);
@@ -35,27 +40,30 @@ async function makeHistory(): Promise<History> {
   const cache = memoryHaltCache();
   const start = (revision: string) => {
     const options = { bus: new MemoryBus(broker), deployment: DEPLOYMENT, revision, topics: [TOPIC] };
-    const worker = echoWorker({ ...options, haltCache: cache });
+    const worker = echoWorker({ ...options, haltCache: cache, owedRecords: 10 });
     return worker.start().then(() => worker);
   };
   const workers = [await start("a"), await start("b")];
-  const boss = new Conductor({ bus, deployment: DEPLOYMENT, deadlines: { releaseMs: 50, takeMs: 150 } });
-  await boss.start();
+  const conduct = async (deadlines: Deadlines) => {
+    const conductor = new Conductor({ bus, deployment: DEPLOYMENT, deadlines });
+    await conductor.start();
+    return conductor;
+  };
+  let boss = await conduct(PATIENT);
   const producer = await bus.producer();
   let sent = 0;
+  const committedBy = async (revision: string) => {
+    const offsets = await (await bus.admin()).committed(`${DEPLOYMENT}.${revision}`, TOPIC);
+    return [...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0);
+  };
   const send = async (count: number) => {
     for (let i = 0; i < count; i++, sent++) {
       const key = INSTRUMENTS[sent % INSTRUMENTS.length] as string;
       const value = Buffer.from(sent % 7 === 3 ? "poison" : "x");
       await producer.send({ topic: TOPIC, partition: sent % 2, key, value });
     }
-    const admin = await bus.admin();
     await waitFor("the commits", async () => {
-      for (const revision of ["a", "b"]) {
-        const offsets = await admin.committed(`${DEPLOYMENT}.${revision}`, TOPIC);
-        if ([...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0) !== sent) return false;
-      }
-      return true;
+      return (await committedBy("a")) === sent && (await committedBy("b")) === sent;
     });
   };
   await send(60);
@@ -65,17 +73,26 @@ async function makeHistory(): Promise<History> {
   await send(60);
   await boss.move(["BTCUSDT"], "a", places);
   await send(60);
+  await boss.close();
+  boss = await conduct({ releaseMs: 50, takeMs: 150 });
   await boss.move(["ETHUSDT"], "nobody", places);
+  await boss.close();
+  boss = await conduct(PATIENT);
   await send(60);
   await setHalt(bus, DEPLOYMENT, cache, { halted: true, reason: "test", known: undefined });
   await send(30);
   await setHalt(bus, DEPLOYMENT, cache, { halted: false, reason: "test", known: await cache.get() });
-  workers.push(await start("c"));
+  const late = await start("c");
+  const isThere = () => waitFor("c", async () => (await committedBy("c")) === sent);
   await send(60);
-  await waitFor("c", async () => {
-    const offsets = await (await bus.admin()).committed(`${DEPLOYMENT}.c`, TOPIC);
-    return [...offsets.values()].reduce((sum, offset) => sum + Number(offset), 0) === sent;
-  });
+  await isThere();
+  await late.stop();
+  await send(60);
+  workers.push(await start("c"));
+  await isThere();
+  await boss.move(["SOLUSDT"], "c", places);
+  await send(60);
+  await isThere();
   const committed = new Map<string, number>();
   for (const revision of ["a", "b", "c"]) {
     const offsets = await (await bus.admin()).committed(`${DEPLOYMENT}.${revision}`, TOPIC);
@@ -124,7 +141,7 @@ function verify(history: History, age = 31_000): Verdict {
 let good: History;
 beforeAll(async () => {
   good = await makeHistory();
-});
+}, 60_000);
 
 const copy = (): History => structuredClone(good);
 const rulesOf = (verdict: Verdict) =>
@@ -156,6 +173,18 @@ const neighbours = (list: readonly ReadOutcome[], from: number): [number, number
 };
 const swap = (list: ReadOutcome[], [a, b]: readonly [number, number]) => {
   [list[a], list[b]] = [list[b] as ReadOutcome, list[a] as ReadOutcome];
+};
+/** Changes where revisions say that they began anew, and what they left out. */
+const anew = (
+  history: History,
+  change: (was: { readonly left: number; readonly offset: number }) => { left?: number; offset?: number },
+) => {
+  history.ledger = history.ledger.map((record) => {
+    if (record.type !== "started" || record.left === undefined) return record;
+    const was = { left: Number(record.left), offset: Number(record.offset) };
+    const { left, offset } = { ...was, ...change(was) };
+    return { ...record, left: String(left), offset: String(offset) };
+  });
 };
 const byA = (outcome: ReadOutcome) => outcome.revision === "a";
 const byB = (outcome: ReadOutcome) => outcome.revision === "b";
@@ -296,6 +325,37 @@ const BREAKS: readonly (readonly [string, Rule, (history: History) => void])[] =
       h.ledger = h.ledger.filter((record) => record.type !== "started" || record.revision !== "c");
     },
   ],
+  [
+    "a revision that was away never said that it began anew",
+    "H8",
+    (h) => {
+      h.ledger = h.ledger.filter((record) => record.type !== "started" || record.left === undefined);
+    },
+  ],
+  ["a revision left out more than it says", "H8", (h) => anew(h, ({ left }) => ({ left: left + 3 }))],
+  [
+    "a revision began anew further on than it says",
+    "H8",
+    (h) => anew(h, ({ offset }) => ({ offset: offset - 3 })),
+  ],
+  ["a revision began anew beyond a cut", "H8", (h) => anew(h, ({ offset }) => ({ offset: offset + 1_000 }))],
+  [
+    "a revision left out what was its own",
+    "H8",
+    (h) => {
+      const byC = index(h.live, 0, ({ revision }) => revision === "c");
+      const [lost] = h.live.splice(byC, 1) as [ReadOutcome];
+      anew(h, () => ({ offset: Number(lost.offset) + 1 }));
+    },
+  ],
+  [
+    "a revision began beyond the cut that it took over at",
+    "H8",
+    (h) => {
+      const at = h.ledger.findIndex((record) => record.type === "started" && record.revision === "b");
+      h.ledger[at] = { ...(h.ledger[at] as Ledger & { type: "started" }), offset: "100" };
+    },
+  ],
 ];
 
 describe("the history checker", () => {
@@ -304,9 +364,10 @@ describe("the history checker", () => {
     expect(verdict.violations).toEqual([]);
     expect(verdict.ok).toBe(true);
     const { counts } = verdict;
-    expect(counts.inputs).toBe(390);
-    expect(counts.live + counts.rejected + counts.withheld + counts.pending).toBe(390);
-    expect(counts).toMatchObject({ pending: 0, unowned: 0, withheld: 30, forced: 2 });
+    expect(counts.inputs).toBe(510);
+    expect(counts.live + counts.rejected + counts.withheld + counts.pending).toBe(510);
+    expect(counts).toMatchObject({ pending: 0, unowned: 0, withheld: 30 });
+    expect(counts.forced).toBeGreaterThanOrEqual(2);
   });
 
   it("knows at least 25 ways to break one", () => {
@@ -321,6 +382,16 @@ describe("the history checker", () => {
     expect(verdict.ok).toBe(false);
     expect(rulesOf(verdict)).toContain(rule);
     expect(verdict.violations.find((violation) => violation.rule === rule)?.detail).not.toBe("");
+  });
+
+  it("asks for nothing before the last beginning where the ledger was compacted", () => {
+    const history = copy();
+    const last = new Map(history.ledger.map((record) => [ledgerRecord(DEPLOYMENT, record).key, record]));
+    const kept = history.ledger.filter((record) => last.get(ledgerRecord(DEPLOYMENT, record).key) === record);
+    const beginnings = kept.filter(({ type }) => type === "started").length;
+    expect(beginnings).toBe(history.ledger.filter(({ type }) => type === "started").length - 2);
+    history.ledger = kept;
+    expect(verify(history).violations).toEqual([]);
   });
 
   it("lets positions lie behind the latest outcomes for a while", () => {

@@ -1,6 +1,7 @@
 import type { Ledger } from "#runtime/contracts/ledger.ts";
 import type { ReadOutcome } from "../outcome.ts";
 import { type Place, placeKey } from "../rules.ts";
+import { type Beginning, Beginnings } from "./beginnings.ts";
 import { Ownership, type Segment } from "./segments.ts";
 
 /** What must hold of a history. */
@@ -12,7 +13,7 @@ export const RULES = {
   H5: "the order of the output is the order of the input, for each instrument",
   H6: "nothing of a transaction that was not committed is read: the committed offset follows the outcomes",
   H7: "the committed offset is not beyond the last outcome's + 1 and never goes back",
-  H8: "each revision has an outcome for every record since it began",
+  H8: "from where it began, each revision has an outcome for every record, but for those that it says it left out, none of them its own",
 } as const;
 export type Rule = keyof typeof RULES;
 
@@ -159,6 +160,7 @@ export class HistoryChecker {
   readonly #ownership = new Ownership();
   /** The same as it was before the positions were read. */
   readonly #known = new Ownership();
+  readonly #beginnings = new Beginnings();
   readonly #partitions = new Map<string, PartitionHistory>();
   readonly #instruments = new Names();
   readonly #revisions = new Names();
@@ -189,6 +191,7 @@ export class HistoryChecker {
   /** A record of the ledger as it is in the end, those that were known included. */
   addLedger(record: Ledger): void {
     this.#ownership.apply(record);
+    this.#beginnings.add(record);
     if (record.type === "released") {
       if (record.forced) this.#counts.forced += 1;
       this.#released.set(`${record.epoch} ${placeKey(record)}`, record.at);
@@ -382,32 +385,56 @@ export class HistoryChecker {
 
   /** H6, H7 and H8: each revision's outcomes against what it committed. */
   #checkRevisions(history: PartitionHistory, before: CommittedOf, after: CommittedOf): void {
-    const started = this.#ownership.state.partitions.get(history.id)?.started ?? new Map<string, never>();
+    const beginnings = this.#beginnings.of(history.id);
     for (const [revision, covered] of history.covered) {
-      if (!started.has(this.#revisions.name(revision))) {
+      if (!beginnings.has(this.#revisions.name(revision))) {
         const offset = history.base + covered.indexOf(1);
         this.#break("H8", history, offset, `${this.#revisions.name(revision)} never recorded that it began`);
       }
     }
-    for (const [name, { offset: start }] of started) {
-      const covered = history.covered.get(this.#revisions.id(name)) ?? new Uint8Array();
-      const from = Math.max(0, Number(start) - history.base);
-      const passed = before(name, history.place)?.offset ?? Number(start);
-      const { offset: end, at } = after(name, history.place) ?? { offset: Number(start), at: 0 };
-      for (let slot = from; slot < history.length; slot++) {
-        const offset = history.base + slot;
-        if (offset < passed && covered[slot] !== 1 && history.instruments[slot] !== 0)
-          this.#break("H8", history, offset, `${name} began at ${start} and has nothing here`);
-      }
+    for (const [name, list] of beginnings) {
+      const start = list.at(-1)?.offset ?? 0;
+      const passed = before(name, history.place)?.offset ?? start;
+      const { offset: end, at } = after(name, history.place) ?? { offset: start, at: 0 };
+      this.#checkCovered(history, name, list, passed);
+      for (const beginning of list) this.#checkBeginning(history, name, beginning);
       const last = history.latest.get(this.#revisions.id(name));
       if (last !== undefined && last.offset >= end && last.time > at + LATE_MS)
         this.#break("H6", history, last.offset, `${name} has committed only up to ${end}`);
       // Only what does not move can be compared.
-      const expected = last === undefined ? Number(start) : last.offset + 1;
+      const expected = Math.max(start, (last?.offset ?? -1) + 1);
       if (passed === end && end > expected && end > history.base) {
         const detail = `${name} has committed ${end}, its last outcome is ${last?.offset ?? "none"}`;
         this.#break("H7", history, expected, detail);
       }
+    }
+  }
+
+  /** H8: a revision has something for each record up to `passed`, but for what it has left out and did not own. */
+  #checkCovered(history: PartitionHistory, name: string, list: readonly Beginning[], passed: number): void {
+    const covered = history.covered.get(this.#revisions.id(name)) ?? new Uint8Array();
+    const [{ offset: first } = { offset: 0 }, ...anew] = list;
+    for (let slot = Math.max(0, first - history.base); slot < history.length; slot++) {
+      const offset = history.base + slot;
+      if (offset >= passed) return;
+      const input = history.instruments[slot] ?? 0;
+      if (covered[slot] === 1 || input === 0) continue;
+      const instrument = this.#instruments.name(history.outcomes[slot] || input);
+      const owned = this.#ownership.at(history.id, instrument, offset)?.revision === name;
+      const leftOut = anew.some(({ left = 0, offset: start }) => offset >= left && offset < start);
+      if (leftOut && !owned) continue;
+      const detail = leftOut ? "left out what was its own" : `began at ${first} and has nothing here`;
+      this.#break("H8", history, offset, `${name} ${detail}`);
+    }
+  }
+
+  /** H8: nobody decides from a cut on that lies in what it has left out, or before it began. */
+  #checkBeginning(history: PartitionHistory, name: string, { left = -1, offset: start }: Beginning): void {
+    for (const { revision, from, to } of this.#ownership.all(history.id)) {
+      // What it owned may end behind its last position: where another let go in its name.
+      if (revision !== name || from >= start || (from <= left && to <= start)) continue;
+      const detail = `${name} owned from ${from} on and begins behind that, at ${start}`;
+      this.#break("H8", history, from, detail);
     }
   }
 
