@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
+import { BAD_VALUES, GOOD } from "#tests/support/bad-values.ts";
 import { BAD, change, goodSpec, goodTemplate } from "#tests/support/model-deployments.ts";
 import { objectProblems, specProblems } from "./lint.ts";
 
@@ -11,12 +12,18 @@ describe("the offline check", () => {
     expect(specProblems("AnalysisTemplate", goodTemplate())).toEqual([]);
   });
 
-  it.each(BAD.map((bad) => [bad.what, bad] as const))("refuses %s", (_, bad) => {
+  it.each([...BAD, ...BAD_VALUES].map((bad) => [bad.what, bad] as const))("refuses %s", (_, bad) => {
     const spec = bad.kind === "AnalysisTemplate" ? goodTemplate() : goodSpec();
     for (const [path, value] of bad.changes) change(spec, path, value);
     const problems = specProblems(bad.kind, spec);
     expect(problems.map(({ field }) => field).join(" ")).toContain(bad.field);
     if (bad.says !== undefined) expect(problems.map(({ message }) => message).join()).toContain(bad.says);
+  });
+
+  it.each(GOOD.map((good) => [good.what, good] as const))("takes %s", (_, { kind, changes }) => {
+    const spec = kind === "AnalysisTemplate" ? goodTemplate() : goodSpec();
+    for (const [path, value] of changes) change(spec, path, value);
+    expect(specProblems(kind, spec)).toEqual([]);
   });
 
   it("finds nothing wrong with what is rendered", () => {
