@@ -146,7 +146,7 @@ export function advance(
   if (release.paused) {
     return stay({ reason: "PausedByUser", message: "paused by a person", paused: true });
   }
-  const frozen = frozenHold(spec, now);
+  const frozen = freezeHold(spec, now);
   if (frozen !== undefined) return stay(frozen.hold, undefined, [], [frozen.until]);
   const still = streamHold(stream);
   if (still !== undefined) return stay(still);
@@ -275,7 +275,7 @@ function sharedHold(
 }
 
 /** The freeze window that holds now. One that cannot be read holds: nobody can say that it does not. */
-function frozenHold(
+export function freezeHold(
   { freezeWindows = [] }: ModelDeploymentSpec,
   now: number,
 ): { readonly hold: Hold; readonly until: number } | undefined {
