@@ -1,10 +1,8 @@
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { freePort } from "#clusters/local/ports.ts";
-import { analysisTemplateSpec } from "../api/analysis.ts";
+import { verdictOf as measured } from "#tests/support/measuring.ts";
 import type { Measurement } from "../api/status.ts";
-import { judge } from "../core/analysis.ts";
-import { measure } from "./measure.ts";
 
 // What each answer of a provider comes to: a verdict, and a sentence that says what came. By a server here, in
 // milliseconds; that a release without evidence is not promoted is shown with the real Prometheus.
@@ -60,33 +58,10 @@ interface Asked {
 async function verdictOf(answer: Answer, how: Asked = {}): Promise<Measurement> {
   answers = answer;
   asked.length = 0;
-  const { address, query = "x" } = how;
+  const { address, query = "x", args = {}, prometheus = base } = how;
   const provider = { prometheus: { query, ...(address === undefined ? {} : { address }) } };
   const metric = { name: "m", threshold: { max: "0.05" }, provider, ...how.metric };
-  const [parsed] = analysisTemplateSpec.parse({ metrics: [metric] }).metrics;
-  if (parsed === undefined) throw new Error("no metric");
-  const result = await measure(
-    {
-      kind: "Measure",
-      name: "m",
-      metric: parsed,
-      args: how.args ?? {},
-      candidate: "r-2",
-      stable: "r-1",
-      run: "x",
-    },
-    {
-      prometheus: how.prometheus ?? base,
-      namespace: "trading",
-      deployment: "momentum",
-      owner: { metadata: { name: "x" } },
-      // Only Jobs need one.
-      api: undefined as never,
-      signal: new AbortController().signal,
-      now: Date.now,
-    },
-  );
-  return judge(parsed, result);
+  return measured({ metric, args, prometheus });
 }
 
 describe("what Prometheus answers", () => {
