@@ -25,8 +25,10 @@ export function addAnalysisTemplates(scope: Chart, { analysis }: Values): void {
     prometheus: { query, ...(samplesQuery === undefined ? {} : { samplesQuery }) },
   });
 
+  // What stable suffers as well is no fault of the release's: it holds. What is clearly worse than a stable that suffers is.
   template("error-rate", {
     threshold: { max: "0.01" },
+    sharedCause: { maxAboveBaseline: "0.05" },
     minSamples: 100,
     provider: prometheus(
       `${rejected} / ${outcomes} or (0 * ${outcomes})`,
@@ -35,6 +37,7 @@ export function addAnalysisTemplates(scope: Chart, { analysis }: Values): void {
   });
   template("p99-latency", {
     threshold: { max: maxP99Seconds },
+    sharedCause: { maxOfBaseline: "5" },
     // What it caught up with when it began is not to be in the window, and one slow moment is no harm yet.
     initialDelay: window,
     failureLimit: 3,
@@ -46,6 +49,7 @@ export function addAnalysisTemplates(scope: Chart, { analysis }: Values): void {
   });
   template("consumer-lag-growth", {
     threshold: { max: "100" },
+    sharedCause: { maxOfBaseline: "3" },
     failureLimit: 3,
     provider: prometheus(`sum(deriv(baton_bus_lag_records{${labels}}[{{window}}]))`),
   });
@@ -57,6 +61,7 @@ export function addAnalysisTemplates(scope: Chart, { analysis }: Values): void {
     "circuit-breaker-trips",
     {
       threshold: { max: "5" },
+      sharedCause: { maxAboveBaseline: "5" },
       provider: prometheus(`sum(increase(baton_circuit_breaker_trips_total{${labels}}[{{window}}]))`),
     },
     "1h",

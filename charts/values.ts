@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { durationMs } from "#operators/model-deployment/api/kit.ts";
 
 // What a `cluster.yaml` holds: everything that differs between environments.
 
@@ -7,6 +8,14 @@ const name = z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "not a DNS
 export const digestSchema = z
   .string()
   .regex(/^sha256:[0-9a-f]{64}$/, "not sha256: and 64 hexadecimal digits");
+
+const duration = (leastMs: number) =>
+  z
+    .string()
+    .refine(
+      (text) => (durationMs(text) ?? 0) >= leastMs,
+      `not a duration such as 90s or 1h30m, of ${leastMs} ms or more`,
+    );
 
 const range = (least: number, most: number) =>
   z
@@ -97,7 +106,7 @@ const prometheusSchema = z.discriminatedUnion("provide", [
   z.strictObject({
     provide: z.literal("single"),
     retentionDays: z.int().min(1).max(400),
-    scrapeInterval: z.string().regex(/^\d+(ms|s|m)$/),
+    scrapeInterval: duration(1),
     alertmanager: z.strictObject({ replicas: z.int().min(1).max(3), resources: resourcesSchema }),
     ...storage,
   }),
@@ -162,15 +171,18 @@ export const valuesSchema = z
     analysis: z
       .strictObject({
         templates: z.array(z.string()).min(1).describe("which of the ready-made templates watch a release"),
-        interval: z.string().describe("how often is measured"),
-        window: z.string().describe("over which time"),
-        maxP99Seconds: z.string().describe("from event to signal; more is harm"),
+        interval: duration(1_000).describe("how often is measured"),
+        window: duration(1).describe("over which time"),
+        maxP99Seconds: z
+          .string()
+          .regex(/^[0-9]{1,6}(\.[0-9]{1,6})?$/, "not a number of seconds")
+          .describe("from event to signal; more is harm"),
       })
       .describe("what watches a release"),
     signalModel: z.strictObject({
       deployment: z.string(),
       replicas,
-      stepPause: z.string().describe("how long a release stays at each step"),
+      stepPause: duration(1).describe("how long a release stays at each step"),
       model: z.strictObject({
         name: z.string(),
         version: z.string(),

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
-import * as z from "zod";
 import type { KafkaBus } from "#runtime/bus/kafka/index.ts";
+import { shownUrl } from "#runtime/http/index.ts";
+import { queryInstant } from "#runtime/prometheus/index.ts";
 import { connectRedis } from "#runtime/redis/index.ts";
 import { type Common, common, numberIn, redisUrlOf, urlOf, withBus } from "./common.ts";
 
@@ -104,31 +105,21 @@ async function answers(url: string): Promise<string> {
   }
 }
 
-const answerSchema = z.object({
-  data: z.object({
-    result: z.array(
-      z.object({
-        metric: z.object({ app: z.string().default("?") }),
-        value: z.tuple([z.number(), z.string()]),
-      }),
-    ),
-  }),
-});
-
 /** That Prometheus reads every pod that it knows of in the namespace. */
-async function seen(address: string, namespace: string): Promise<string> {
-  const url = new URL("/api/v1/query", address);
-  url.searchParams.set("query", `min by (app) (up{namespace=${JSON.stringify(namespace)}})`);
-  const response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_MS) }).catch((error: unknown) => {
-    throw new Error(`Prometheus does not answer at ${address}`, { cause: error });
-  });
-  if (!response.ok) throw new Error(`Prometheus answers ${response.status}`);
-  const { result } = answerSchema.parse(await response.json()).data;
-  const down = result.filter(({ value }) => value[1] !== "1").map(({ metric }) => metric.app);
-  if (result.length === 0) throw new Error(`Prometheus knows no service in ${namespace}`);
+export async function seen(address: string, namespace: string): Promise<string> {
+  const query = `min by (app) (up{namespace=${JSON.stringify(namespace)}})`;
+  const { samples, warnings } = await queryInstant(address, query, { timeoutMs: ANSWER_MS }).catch(
+    (cause: Error) => {
+      throw new Error(`Prometheus at ${shownUrl(address)}: ${cause.message}`, { cause });
+    },
+  );
+  if (warnings.length > 0) throw new Error(`Prometheus warns: ${warnings.join("; ")}`);
+  const apps = samples.map(({ labels, value }) => ({ app: labels["app"] ?? "?", isUp: value === 1 }));
+  if (apps.length === 0) throw new Error(`Prometheus knows no service in ${namespace}`);
+  const down = apps.filter(({ isUp }) => !isUp).map(({ app }) => app);
   if (down.length > 0) throw new Error(`Prometheus does not reach ${down.join(", ")}`);
-  return `reads ${result
-    .map(({ metric }) => metric.app)
+  return `reads ${apps
+    .map(({ app }) => app)
     .toSorted()
     .join(", ")}`;
 }

@@ -89,6 +89,7 @@ export const kinds = {
   number: (what: string, min: number, max: number) =>
     z
       .string()
+      .regex(/^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?$/i, "not a number")
       .transform(Number)
       .refine((value) => Number.isFinite(value), "not a number")
       .refine((value) => value >= min && value <= max, `not between ${min} and ${max}`)

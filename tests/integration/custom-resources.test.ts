@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { BAD_VALUES, GOOD } from "#tests/support/bad-values.ts";
 import { baton } from "#tests/support/baton.ts";
 import { create } from "#tests/support/custom-resources.ts";
 import { PodBench } from "#tests/support/kubernetes.ts";
@@ -39,12 +40,19 @@ describe("the API server", () => {
     });
   });
 
-  it.each(BAD.map((bad) => [bad.what, bad] as const))("refuses %s", async (_, bad) => {
+  it.each([...BAD, ...BAD_VALUES].map((bad) => [bad.what, bad] as const))("refuses %s", async (_, bad) => {
     const spec = bad.kind === "AnalysisTemplate" ? goodTemplate() : goodSpec();
     for (const [path, value] of bad.changes) change(spec, path, value);
     const { refusal } = await create(bench.config, bench.namespace, bad.kind, "bad", spec, "All");
     expect(refusal).toContain(bad.field);
     if (bad.says !== undefined) expect(refusal).toContain(bad.says);
+  });
+
+  it.each(GOOD.map((good) => [good.what, good] as const))("takes %s", async (what, { kind, changes }) => {
+    const spec = kind === "AnalysisTemplate" ? goodTemplate() : goodSpec();
+    for (const [path, value] of changes) change(spec, path, value);
+    const name = `good-${GOOD.findIndex((good) => good.what === what)}`;
+    expect((await create(bench.config, bench.namespace, kind, name, spec)).refusal).toBeUndefined();
   });
 
   it("refuses what a pod could reach out with, by name", async () => {

@@ -92,7 +92,7 @@ export function change(spec: Spec, path: string, value: unknown): Spec {
   return spec;
 }
 
-const STEPS = "strategy.canary.steps";
+export const STEPS = "strategy.canary.steps";
 const MAIN = "template.spec.containers.0";
 
 export interface BadManifest {
@@ -104,7 +104,7 @@ export interface BadManifest {
   readonly says?: string;
 }
 
-const md = (
+export const md = (
   what: string,
   field: string,
   says: string | undefined,
@@ -116,7 +116,7 @@ const md = (
   field,
   ...(says === undefined ? {} : { says }),
 });
-const at = (
+export const at = (
   what: string,
   field: string,
   says: string | undefined,

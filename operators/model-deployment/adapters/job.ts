@@ -68,7 +68,8 @@ export async function runJob(api: Api, { owner, provider, names, run, signal }: 
 
 /** A value with the names in all of its texts filled in. */
 function filled(value: unknown, names: Readonly<Record<string, string>>): unknown {
-  if (typeof value === "string") return fill(value, names);
+  // What looks like a variable of Kubernetes in a value is none.
+  if (typeof value === "string") return fill(value, names, (text) => text.replaceAll("$(", () => "$$("));
   if (Array.isArray(value)) return value.map((entry) => filled(entry, names));
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, filled(entry, names)]));

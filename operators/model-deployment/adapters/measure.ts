@@ -1,7 +1,8 @@
-import * as z from "zod";
 import type { Api, KubeObject } from "#operators/controller-kit/api.ts";
+import { getJson } from "#runtime/http/index.ts";
+import { queryInstant } from "#runtime/prometheus/index.ts";
 import { needsBaseline } from "../core/analysis.ts";
-import { fill } from "../core/names.ts";
+import { fillQuery, fillUrl, type Names } from "../core/names.ts";
 import type { Effect, Result } from "../core/observed.ts";
 import { runJob } from "./job.ts";
 
@@ -23,18 +24,9 @@ type Measure = Effect & { kind: "Measure" };
 const TIMEOUT_MS = 5_000;
 /** How far the time of an answer may be from our own clock. */
 const MAX_APART_MS = 60_000;
-const MAX_ANSWER_BYTES = 1024 * 1024;
 
-const prometheusAnswer = z.object({
-  status: z.literal("success"),
-  data: z.discriminatedUnion("resultType", [
-    z.object({
-      resultType: z.literal("vector"),
-      result: z.array(z.object({ value: z.tuple([z.number(), z.string()]) })),
-    }),
-    z.object({ resultType: z.literal("scalar"), result: z.tuple([z.number(), z.string()]) }),
-  ]),
-});
+/** A number, or what came instead of one. */
+type Reading = { readonly value: number } | { readonly missing: string };
 
 export async function measure(effect: Measure, context: MeasureContext): Promise<Result> {
   // A Job takes its time: what it says is of its end.
@@ -43,80 +35,121 @@ export async function measure(effect: Measure, context: MeasureContext): Promise
 }
 
 async function values(effect: Measure, context: MeasureContext): Promise<Omit<Result, "name" | "at">> {
-  const { metric, candidate, stable } = effect;
+  const { candidate, stable } = effect;
   try {
-    const [value, baseline, samples] = await Promise.all([
+    const [value, samples, ofStable] = await Promise.all([
       one(effect, candidate, context),
-      needsBaseline(metric) && stable !== undefined ? one(effect, stable, context) : undefined,
       samplesOf(effect, candidate, context),
+      stable === undefined ? {} : stableOf(effect, stable, context),
     ]);
+    if (samples !== undefined && "missing" in samples && samples.missing !== NO_SERIES)
+      return { missing: `samplesQuery: ${samples.missing}` };
     return {
-      ...(value === undefined ? {} : { value }),
-      ...(baseline === undefined ? {} : { baseline }),
-      ...(samples === undefined ? {} : { samples }),
+      ...value,
+      ...(samples !== undefined && "value" in samples ? { samples: samples.value } : {}),
+      ...ofStable,
     };
   } catch (error) {
     return { error: (error as Error).message };
   }
 }
 
-function namesOf(
+/**
+ * What the candidate is compared with. Where it is needed for an excuse only, not to have it is no error of the measurement:
+ * nothing is excused then.
+ */
+async function stableOf(
   effect: Measure,
-  revision: string,
-  { namespace, deployment }: MeasureContext,
-): Record<string, string> {
+  stable: string,
+  context: MeasureContext,
+): Promise<Pick<Result, "baseline" | "baselineSamples" | "noBaseline">> {
+  const { metric } = effect;
+  const excuses = metric.sharedCause !== undefined;
+  if (!excuses && !needsBaseline(metric)) return {};
+  try {
+    const [value, samples] = await Promise.all([
+      one(effect, stable, context),
+      excuses ? samplesOf(effect, stable, context) : undefined,
+    ]);
+    return {
+      ...("value" in value ? { baseline: value.value } : { noBaseline: value.missing }),
+      ...(samples !== undefined && "value" in samples ? { baselineSamples: samples.value } : {}),
+    };
+  } catch (error) {
+    if (needsBaseline(metric)) throw error;
+    return { noBaseline: (error as Error).message };
+  }
+}
+
+function namesOf(effect: Measure, revision: string, { namespace, deployment }: MeasureContext): Names {
   const args = Object.entries(effect.args).map(([name, value]) => [`args.${name}`, value]);
   return { revision, namespace, deployment, window: effect.metric.window, ...Object.fromEntries(args) };
 }
 
-async function one(effect: Measure, revision: string, context: MeasureContext): Promise<number | undefined> {
+async function one(effect: Measure, revision: string, context: MeasureContext): Promise<Reading> {
   const { prometheus, web, job } = effect.metric.provider;
   const names = namesOf(effect, revision, context);
-  if (job !== undefined) {
-    const { api, owner, signal } = context;
-    return runJob(api, { owner, provider: job, names, run: `${effect.run} ${revision}`, signal });
-  }
-  if (prometheus !== undefined) {
-    return query(prometheus.address ?? context.prometheus, fill(prometheus.query, names), context.now());
-  }
+  const { api, owner, signal } = context;
+  if (job !== undefined)
+    return {
+      value: await runJob(api, { owner, provider: job, names, run: `${effect.run} ${revision}`, signal }),
+    };
+  if (prometheus !== undefined) return query(prometheus, fillQuery(prometheus.query, names), context);
   if (web === undefined) throw new Error("no provider");
-  const body = await getJson(fill(web.url, names), web.timeoutSeconds * 1000);
-  const found = web.jsonPath.split(".").reduce<unknown>((inner, key) => {
-    return typeof inner === "object" && inner !== null ? (inner as Record<string, unknown>)[key] : undefined;
-  }, body);
-  return typeof found === "number" ? found : undefined;
+  const { url, jsonPath, timeoutSeconds } = web;
+  return numberAt(await getJson(fillUrl(url, names), { timeoutMs: timeoutSeconds * 1000, signal }), jsonPath);
 }
 
 async function samplesOf(
   effect: Measure,
   revision: string,
   context: MeasureContext,
-): Promise<number | undefined> {
+): Promise<Reading | undefined> {
   const { prometheus } = effect.metric.provider;
   if (prometheus?.samplesQuery === undefined) return undefined;
-  const text = fill(prometheus.samplesQuery, namesOf(effect, revision, context));
-  return query(prometheus.address ?? context.prometheus, text, context.now());
+  return query(prometheus, fillQuery(prometheus.samplesQuery, namesOf(effect, revision, context)), context);
 }
 
-/** The one number that a query yields; undefined when it yields none. */
-async function query(address: string, text: string, now: number): Promise<number | undefined> {
-  const url = new URL("/api/v1/query", address);
-  url.searchParams.set("query", text);
-  const { data } = prometheusAnswer.parse(await getJson(url.href, TIMEOUT_MS));
-  if (data.resultType === "vector" && data.result.length > 1)
-    throw new Error(`the query yields ${data.result.length} series, not one`);
-  const [at, value] = data.resultType === "scalar" ? data.result : (data.result[0]?.value ?? []);
-  if (at === undefined || value === undefined) return undefined;
+/** The number below the names of a path. A text that looks like a number is none. */
+function numberAt(body: unknown, path: string): Reading {
+  let found = body;
+  for (const key of path.split(".")) {
+    if (typeof found !== "object" || found === null || !Object.hasOwn(found, key))
+      return { missing: `the answer has no ${path}` };
+    found = (found as Record<string, unknown>)[key];
+  }
+  if (typeof found === "number") return numberOf(found);
+  const kind = found === null ? "null" : Array.isArray(found) ? "a list" : `a ${typeof found}`;
+  return { missing: `${path} is ${kind}, not a number` };
+}
+
+/** The one number that a query yields. */
+async function query(
+  { address }: { readonly address?: string | undefined },
+  text: string,
+  { prometheus, signal, now }: MeasureContext,
+): Promise<Reading> {
+  // What people write into an object is seen by whoever reads it: only the operator's own address may hold a password.
+  if (address !== undefined && /^[^/]*\/\/[^/?#]*@/.test(address))
+    throw new Error("the address holds a user and password: it may not");
+  const { samples, warnings } = await queryInstant(address ?? prometheus, text, {
+    timeoutMs: TIMEOUT_MS,
+    signal,
+  });
+  if (warnings.length > 0) return { missing: `Prometheus warns: ${warnings.join("; ")}` };
+  const [sample, ...others] = samples;
+  if (sample === undefined) return { missing: NO_SERIES };
+  if (others.length > 0) throw new Error(`the query yields ${samples.length} series, not one`);
   // From a cache, or from one that has fallen behind: it says nothing of the release that runs now.
-  const apart = Math.abs(now - at * 1_000);
-  if (apart > MAX_APART_MS) throw new Error(`the answer is ${Math.round(apart / 1_000)} s from our own time`);
-  return Number(value);
+  const apart = Math.abs(now() - sample.at);
+  if (!(apart <= MAX_APART_MS))
+    throw new Error(`the answer is ${Math.round(apart / 1_000)} s from our own time`);
+  return numberOf(sample.value);
 }
 
-async function getJson(url: string, timeoutMs: number): Promise<unknown> {
-  const response = await fetch(url, { signal: AbortSignal.timeout(timeoutMs), redirect: "error" });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`HTTP ${response.status}: ${text.slice(0, 200)}`);
-  if (text.length > MAX_ANSWER_BYTES) throw new Error("an answer of more than 1 MiB");
-  return JSON.parse(text);
+const NO_SERIES = "no series";
+
+function numberOf(value: number): Reading {
+  if (Number.isFinite(value)) return { value };
+  return { missing: Number.isNaN(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf" };
 }

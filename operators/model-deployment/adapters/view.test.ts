@@ -3,7 +3,7 @@ import type { Api, KubeObject } from "#operators/controller-kit/api.ts";
 import { specOf } from "#tests/support/deployment-world.ts";
 import { MemoryCluster } from "#tests/support/memory-cluster.ts";
 import { waitFor } from "#tests/support/wait.ts";
-import { COMMAND_ANNOTATION } from "../api/crd.ts";
+import { COMMAND_ANNOTATION, resourceOf } from "../api/crd.ts";
 import { revisionOf } from "../core/revision.ts";
 import { Cluster } from "./cluster.ts";
 import { DEPLOYMENTS, DISRUPTION_BUDGETS, type DisruptionBudget } from "./deployment.ts";
@@ -140,5 +140,73 @@ describe("a disruption budget", () => {
     await api.merge(DISRUPTION_BUDGETS, "trading", NAME, { status: { currentHealthy: 1 } });
     await toldOf(() => api.delete(DEPLOYMENTS, "trading", NAME));
     expect(told).toEqual([{ key: KEY, urgent: false }]);
+  });
+});
+
+describe("a template that a ModelDeployment uses", () => {
+  const TEMPLATES = resourceOf("AnalysisTemplate");
+  const apply = (query: string) =>
+    api.apply(TEMPLATES, {
+      metadata: { name: "errors", namespace: "trading" },
+      spec: {
+        args: [{ name: "max" }],
+        metrics: [{ name: "m", threshold: { max: "1" }, provider: { prometheus: { query } } }],
+      },
+    } as CustomObject);
+  const using = (args: readonly object[]) => {
+    const analysis = { templates: [{ name: "errors", args }], startingStep: 0 };
+    return api.apply(MODEL_DEPLOYMENTS, {
+      ...object("1.0.0"),
+      spec: { ...specOf("1.0.0"), analysis },
+    } as CustomObject);
+  };
+  const invalid = (says: string | undefined) =>
+    waitFor(says ?? "nothing wrong", () => {
+      const seen = view.see(KEY);
+      return (
+        seen !== undefined && (says === undefined ? seen.invalid === undefined : seen.invalid?.includes(says))
+      );
+    });
+
+  it("is refused with its field when a name is not known, an argument is missing or does not fit", async () => {
+    await apply("x{r='{{revision}}'} > {{args.max}}");
+    await using([{ name: "max", value: "1" }]);
+    await invalid(undefined);
+    await apply("x{r='{{revison}}'}");
+    await invalid(
+      "AnalysisTemplate errors spec.metrics[0].provider.prometheus.query: what stands in two braces",
+    );
+    await apply("x > {{args.mox}}");
+    await invalid("{{args.mox}} is none of revision");
+    await apply("x > {{args.max}}");
+    await using([]);
+    await invalid(
+      "spec.analysis.templates[0]: errors: spec.metrics[0].provider.prometheus.query: {{args.max}}",
+    );
+    await using([{ name: "max", value: "1 or vector(0)" }]);
+    await invalid("is no number");
+    await using([
+      { name: "max", value: "1" },
+      { name: "mox", value: "1" },
+    ]);
+    await invalid("spec.analysis.templates[0].args[1].name: errors has no argument mox");
+  });
+
+  it("is not refused in the middle of a release: it is watched on, and what cannot be measured holds it", async () => {
+    await apply("x > {{args.mox}}");
+    await using([{ name: "max", value: "1" }]);
+    await invalid("{{args.mox}}");
+    const revision = {
+      revision: "r-2",
+      version: "2.0.0",
+      digest: "",
+      replicas: 1,
+      available: 1,
+      coherent: true,
+    };
+    const seen = view.see(KEY);
+    if (seen === undefined) throw new Error("it is not there");
+    await new Cluster(api, 1).writeStatus(seen.object, { candidate: revision });
+    await invalid(undefined);
   });
 });

@@ -6,7 +6,7 @@ import { ApiError } from "#operators/controller-kit/errors.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
 import { type AnalysisTemplateSpec, analysisTemplateSpec } from "../api/analysis.ts";
 import { COMMAND_ANNOTATION, resourceOf } from "../api/crd.ts";
-import { ruleProblems } from "../api/lint.ts";
+import { type Problem, ruleProblems } from "../api/lint.ts";
 import {
   type Instrument,
   instrumentSetSpec,
@@ -14,6 +14,7 @@ import {
   modelDeploymentSpec,
 } from "../api/model-deployment.ts";
 import { type ModelDeploymentStatus, modelDeploymentStatus } from "../api/status.ts";
+import { usageProblems, usesOf } from "../api/texts.ts";
 import type { Identified } from "../core/coherence.ts";
 import { type Command, type Observed, type RevisionView, VERBS } from "../core/observed.ts";
 import {
@@ -86,9 +87,17 @@ interface Read {
   readonly problems: readonly string[];
 }
 
+/** An AnalysisTemplate; without a spec where it cannot be read. */
+interface ReadTemplate {
+  readonly spec: AnalysisTemplateSpec | undefined;
+  readonly problems: readonly string[];
+}
+
 export class View {
   /** By uid: a spec is read once, not with each look at it. */
   readonly #specs = new Map<string, Read>();
+  /** By the object as the reflector keeps it, which is another one when it has changed. */
+  readonly #readTemplates = new WeakMap<CustomObject, ReadTemplate>();
   readonly #objects: Reflector<CustomObject>;
   readonly #deployments: Reflector<Deployment>;
   readonly #pods: Reflector<Pod>;
@@ -185,7 +194,9 @@ export class View {
     const status = modelDeploymentStatus.safeParse(object.status ?? {});
     if (!status.success) throw new ApiError("Invalid", 0, `status: ${status.error.issues[0]?.message ?? ""}`);
     const problems = [...broken];
-    const templates = this.#templatesOf(namespace, spec, problems);
+    // What is under way is watched on: a text that has become wrong meanwhile is an error of its measurement, which holds.
+    const begins = status.data.candidate === undefined;
+    const templates = this.#templatesOf(namespace, spec, problems, begins);
     const instruments = this.#instrumentsOf(namespace, spec, problems);
     return {
       object,
@@ -208,9 +219,7 @@ export class View {
       const issue = parsed.error.issues[0];
       throw new ApiError("Invalid", 0, `spec.${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`);
     }
-    const problems = ruleProblems("ModelDeployment", parsed.data).map(
-      ({ field, message }) => `${field}: ${message}`,
-    );
+    const problems = ruleProblems("ModelDeployment", parsed.data).map(sentence);
     const read = { generation, spec: parsed.data, problems };
     this.#specs.set(uid, read);
     return read;
@@ -251,27 +260,34 @@ export class View {
 
   #templatesOf(
     namespace: string,
-    { analysis, strategy }: ModelDeploymentSpec,
+    spec: ModelDeploymentSpec,
     problems: string[],
+    begins: boolean,
   ): ReadonlyMap<string, AnalysisTemplateSpec> {
-    const { canary, blueGreen } = strategy;
-    const names = new Set(
-      [
-        analysis,
-        blueGreen?.prePromotionAnalysis,
-        blueGreen?.postPromotionAnalysis,
-        ...(canary?.steps ?? []).map((step) => step.analysis),
-      ].flatMap((use) => use?.templates.map(({ name }) => name) ?? []),
-    );
+    const names = new Set(usesOf(spec).map(({ ref }) => ref.name));
     const templates = new Map<string, AnalysisTemplateSpec>();
     for (const name of names) {
       const [found] = this.#templates.of(`${namespace}/${name}`);
-      const parsed = found === undefined ? undefined : analysisTemplateSpec.safeParse(found.spec);
-      if (parsed?.success) templates.set(name, parsed.data);
-      else
+      const read = found === undefined ? undefined : this.#checked(found);
+      if (read?.spec === undefined)
         problems.push(`AnalysisTemplate ${name} ${found === undefined ? "is not there" : "cannot be read"}`);
+      else templates.set(name, read.spec);
+      if (begins)
+        problems.push(...(read?.problems ?? []).map((problem) => `AnalysisTemplate ${name} ${problem}`));
     }
+    if (begins && problems.length === 0) problems.push(...usageProblems(spec, templates).map(sentence));
     return templates;
+  }
+
+  #checked(template: CustomObject): ReadTemplate {
+    const known = this.#readTemplates.get(template);
+    if (known !== undefined) return known;
+    const parsed = analysisTemplateSpec.safeParse(template.spec);
+    const read: ReadTemplate = parsed.success
+      ? { spec: parsed.data, problems: ruleProblems("AnalysisTemplate", parsed.data).map(sentence) }
+      : { spec: undefined, problems: [] };
+    this.#readTemplates.set(template, read);
+    return read;
   }
 
   #instrumentsOf(
@@ -288,6 +304,8 @@ export class View {
     return [];
   }
 }
+
+const sentence = ({ field, message }: Problem) => `${field}: ${message}`;
 
 function keyOf({ namespace, name }: KubeObject["metadata"]): string {
   return `${namespace}/${name}`;

@@ -1,5 +1,17 @@
 import * as z from "zod";
-import { decimal, duration, int, listByKey, objectName, resources, withRules } from "./kit.ts";
+import {
+  decimal,
+  duration,
+  int,
+  listByKey,
+  objectName,
+  positiveDuration,
+  resources,
+  secondsDuration,
+  withNames,
+  withoutUser,
+  withRules,
+} from "./kit.ts";
 
 // AnalysisTemplate: what is measured, and what counts as harm.
 
@@ -10,17 +22,21 @@ const argName = z
   .regex(/^[a-z][a-zA-Z0-9]*$/);
 
 const prometheus = z.strictObject({
-  address: z.url().max(512).optional().describe("Default: the operator's own Prometheus."),
-  query: text(4096).describe(
-    "PromQL that yields one number. {{revision}}, {{namespace}}, {{deployment}}, {{window}} and {{args.name}} are filled in; {{revision}} is the candidate's, and the stable one's for a comparison with the baseline.",
+  address: withoutUser(z.url().max(512))
+    .optional()
+    .describe("Where its API is, a path before /api/v1 included. Default: the operator's own Prometheus."),
+  query: withNames(text(4096)).describe(
+    "PromQL that yields one number. {{revision}}, {{namespace}}, {{deployment}}, {{window}} and {{args.name}} are filled in: inside quotes as text, outside them a number, a duration or a name. {{revision}} is the candidate's, and the stable one's for a comparison with the baseline.",
   ),
-  samplesQuery: text(4096)
+  samplesQuery: withNames(text(4096))
     .optional()
     .describe("PromQL that yields on how many samples the number rests, for minSamples."),
 });
 
 const web = z.strictObject({
-  url: text(1024).describe("Answered with JSON to GET. The same names are filled in as in a query."),
+  url: withoutUser(withNames(text(1024))).describe(
+    "Answered with JSON to GET. The same names are filled in as in a query, percent-encoded after the host.",
+  ),
   jsonPath: z
     .string()
     .max(256)
@@ -32,23 +48,31 @@ const web = z.strictObject({
 const job = z.strictObject({
   container: z
     .strictObject({
-      image: text(512),
-      command: z.array(z.string().max(1024)).max(20).optional(),
-      args: z.array(z.string().max(1024)).max(50).optional(),
+      image: withNames(text(512)),
+      command: z
+        .array(withNames(z.string().max(1024)))
+        .max(20)
+        .optional(),
+      args: z
+        .array(withNames(z.string().max(1024)))
+        .max(50)
+        .optional(),
       env: listByKey(
         z.strictObject({
           name: z
             .string()
             .max(128)
             .regex(/^[A-Za-z_][A-Za-z0-9_]*$/),
-          value: z.string().max(1024),
+          value: withNames(z.string().max(1024)),
         }),
         "name",
         30,
       ).optional(),
       resources: resources.optional(),
     })
-    .describe("The same names as in a query are filled in in its texts."),
+    .describe(
+      "The same names as in a query are filled in in its texts, as they are: a shell is given them by env.",
+    ),
   serviceAccountName: objectName.optional().describe("Its token is not mounted."),
   timeoutSeconds: int(1, 3600).default(300).describe("A Job that takes longer is ended, and has failed."),
 });
@@ -68,15 +92,25 @@ const threshold = withRules(
   },
 );
 
+/** What a metric may say of a candidate that suffers no more than stable does. */
+const sharedCause = z.strictObject({
+  maxAboveBaseline: decimal.optional().describe("More than the baseline plus this is harm all the same."),
+  minBelowBaseline: decimal.optional().describe("Less than the baseline minus this is harm all the same."),
+  maxOfBaseline: decimal.optional().describe("More than the baseline times this is harm all the same."),
+  minOfBaseline: decimal.optional().describe("Less than the baseline times this is harm all the same."),
+});
+
+const NAMES_REVISION = ".matches('[{][{] *revision *[}][}]')";
+
 const CONDITION_HELP =
   "An expression in CEL over `result` (a number) and `baseline` (a number, where it is measured)";
 
 export const metric = withRules(
   z.strictObject({
     name: objectName.describe("Name of the metric, shown in status, events and metrics."),
-    interval: duration.default("60s").describe("Time from one measurement to the next; from 1s."),
+    interval: secondsDuration.default("60s").describe("Time from one measurement to the next; from 1s."),
     initialDelay: duration.optional().describe("Time before the first measurement."),
-    window: duration.default("60s").describe("Filled in for {{window}} in queries."),
+    window: positiveDuration.default("60s").describe("Filled in for {{window}} in queries."),
     count: int(1, 10_000)
       .optional()
       .describe("Measurements until the metric is done; without it it runs as long as it is asked for."),
@@ -87,6 +121,11 @@ export const metric = withRules(
     failureCondition: text(1024)
       .optional()
       .describe(`${CONDITION_HELP}: a measurement is a failure where it holds.`),
+    sharedCause: sharedCause
+      .optional()
+      .describe(
+        "With it ({} says enough) stable is measured by the same query in the same window. Where its value breaks the same bound (max, min or a condition) the measurement is no failure: the release holds, reason SharedCause, and goes on when it is over. Where stable has no value the bound alone counts.",
+      ),
     failureLimit: int(0, 1000).default(0).describe("Failures that are borne; one more rolls back."),
     inconclusiveLimit: int(0, 1000)
       .default(0)
@@ -122,8 +161,12 @@ export const metric = withRules(
     message: "minSamples needs provider.prometheus.samplesQuery to count them",
   },
   {
-    rule: "duration(self.interval.endsWith('d') ? '24h' : self.interval) >= duration('1s')",
-    message: "interval is at least 1s",
+    rule: "!has(self.sharedCause) || !has(self.threshold) || has(self.threshold.max) || has(self.threshold.min)",
+    message: "sharedCause is about a bound that stable can break too: say threshold.max or threshold.min",
+  },
+  {
+    rule: `!has(self.sharedCause) || (has(self.provider.prometheus) && self.provider.prometheus.query${NAMES_REVISION}) || (has(self.provider.web) && self.provider.web.url${NAMES_REVISION})`,
+    message: "sharedCause needs a query or a url with {{revision}}: the two revisions would be the same",
   },
 );
 

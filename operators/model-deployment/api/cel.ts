@@ -40,9 +40,14 @@ export function conditionHolds(condition: string, result: number, baseline: numb
 export function conditionProblem(condition: string): string | undefined {
   try {
     const { valid, type, error } = conditions.check(condition);
-    if (!valid) return error?.message ?? "not an expression";
+    if (!valid) return firstLine(error?.message ?? "not an expression");
     return type === "bool" || type === "dyn" ? undefined : `yields ${String(type)}, not true or false`;
   } catch (error) {
-    return (error as Error).message;
+    return firstLine((error as Error).message);
   }
+}
+
+/** The sentence of an error, without the picture of the expression below it. */
+export function firstLine(message: string): string {
+  return message.split("\n", 1)[0] ?? "";
 }

@@ -1,8 +1,10 @@
 import type * as z from "zod";
-import type { analysisTemplateSpec } from "./analysis.ts";
-import { conditionProblem, ruleHolds } from "./cel.ts";
+import type { AnalysisTemplateSpec } from "./analysis.ts";
+import { firstLine, ruleHolds } from "./cel.ts";
 import { GROUP, KINDS, structural, VERSION } from "./crd.ts";
 import type { Rule } from "./kit.ts";
+import type { ModelDeploymentSpec } from "./model-deployment.ts";
+import { textProblems, usageProblems } from "./texts.ts";
 
 // The cluster's own checks without a cluster: the same schema, the same rules.
 
@@ -31,18 +33,17 @@ export function specProblems(kind: string, spec: unknown): readonly Problem[] {
   }
   const parsed = known.spec.safeParse(spec);
   if (!parsed.success) return parsed.error.issues.map((issue) => schemaProblem(issue));
-  const problems = [...ruleProblems(kind, parsed.data)];
-  if (problems.length === 0 && kind === "AnalysisTemplate") {
-    problems.push(...conditionProblems(parsed.data as z.output<typeof analysisTemplateSpec>));
-  }
-  return problems;
+  return ruleProblems(kind, parsed.data);
 }
 
-/** The rules that a spec breaks which its schema has accepted. */
+/**
+ * What is wrong with a spec that its schema has accepted: the rules that it breaks; and, where it breaks none, what the API
+ * server cannot check in its texts.
+ */
 export function ruleProblems(kind: string, spec: unknown): readonly Problem[] {
   const problems: Problem[] = [];
   checkRules(schemas.get(kind) ?? {}, spec, "spec", problems);
-  return problems;
+  return problems.length > 0 ? problems : textProblems(kind, spec);
 }
 
 /** The problems of an object as it stands in a file. */
@@ -59,6 +60,37 @@ export function objectProblems(object: unknown): readonly Problem[] {
   return [...(name.length > nameLength ? [long] : []), ...specProblems(String(kind), spec)];
 }
 
+/** The problems of objects that are applied together, of each: how they use each other as well. */
+export function problemsTogether(objects: readonly unknown[]): readonly (readonly Problem[])[] {
+  const alone = objects.map(objectProblems);
+  const good = objects.map((object, i) => (alone[i]?.length === 0 ? parsedOf(object) : undefined));
+  const templates = new Map<string, AnalysisTemplateSpec>();
+  for (const each of good)
+    if (each?.kind === "AnalysisTemplate") templates.set(each.key, each.spec as AnalysisTemplateSpec);
+  return objects.map((_, i) => {
+    const { kind, namespace, spec } = good[i] ?? {};
+    if (kind !== "ModelDeployment") return alone[i] ?? [];
+    const inNamespace = new Map(
+      [...templates].flatMap(([key, template]) =>
+        key.startsWith(`${namespace}/`) ? [[key.slice(`${namespace}/`.length), template] as const] : [],
+      ),
+    );
+    return usageProblems(spec as ModelDeploymentSpec, inNamespace);
+  });
+}
+
+/** An object that has no problems, with what its spec leaves out. */
+function parsedOf(object: unknown) {
+  const { kind, metadata, spec } = object as {
+    kind: string;
+    metadata: { name: string; namespace?: string };
+    spec: unknown;
+  };
+  const { name, namespace = "" } = metadata;
+  const known = KINDS.find((entry) => entry.kind === kind);
+  return { kind, namespace, key: `${namespace}/${name}`, spec: known?.spec.parse(spec) };
+}
+
 function schemaProblem({ path, message }: z.core.$ZodIssue): Problem {
   return { field: path.reduce<string>((text, part) => at(text, part), "spec"), message };
 }
@@ -71,7 +103,8 @@ function checkRules(schema: Schema, value: unknown, field: string, problems: Pro
   for (const { rule, message } of schema["x-kubernetes-validations"] ?? []) {
     // What compares with the object as it was has nothing to compare with here.
     if (rule.includes("oldSelf")) continue;
-    if (!ruleHolds(rule, celValue(schema, value))) problems.push({ field, message });
+    const broken = ruleBroken(rule, celValue(schema, value));
+    if (broken !== undefined) problems.push({ field, message: `${message}${broken}` });
   }
   if (Array.isArray(value)) {
     checkKeys(schema, value, field, problems);
@@ -108,13 +141,11 @@ function celValue(schema: Schema, value: unknown): unknown {
   return typeof value === "number" && schema.type === "integer" ? BigInt(value) : value;
 }
 
-/** What the API server cannot check: whether a metric's conditions are expressions. */
-function conditionProblems({ metrics }: z.output<typeof analysisTemplateSpec>): Problem[] {
-  return metrics.flatMap((metric, i) =>
-    (["successCondition", "failureCondition"] as const).flatMap((name) => {
-      const condition = metric[name];
-      const message = condition === undefined ? undefined : conditionProblem(condition);
-      return message === undefined ? [] : [{ field: `spec.metrics[${i}].${name}`, message }];
-    }),
-  );
+/** undefined where a rule holds, else what there is to add to its message. One that cannot be evaluated does not hold. */
+function ruleBroken(rule: string, self: unknown): string | undefined {
+  try {
+    return ruleHolds(rule, self) ? undefined : "";
+  } catch (error) {
+    return ` (${firstLine((error as Error).message)})`;
+  }
 }

@@ -3,12 +3,14 @@ import { templateRef } from "./analysis.ts";
 import {
   decimal,
   digest,
-  duration,
   int,
   listByKey,
   listOfNames,
+  moment,
   objectName,
+  positiveDuration,
   symbol,
+  withNames,
   withRules,
 } from "./kit.ts";
 import { podTemplate } from "./template.ts";
@@ -35,7 +37,10 @@ const model = z.strictObject({
 export const instrument = z.strictObject({
   symbol: symbol.describe("As in the messages' keys."),
   tier,
-  volumeShare: decimal
+  volumeShare: withRules(decimal, {
+    rule: "double(self) >= 0.0 && double(self) <= 1.0",
+    message: "volumeShare is from 0 to 1",
+  })
     .optional()
     .describe("Share of the traded volume, 0 to 1. Without it instruments count alike."),
 });
@@ -73,7 +78,7 @@ export const step = withRules(
       ),
     pause: z
       .strictObject({
-        duration: duration.optional().describe("Without one until somebody promotes."),
+        duration: positiveDuration.optional().describe("Without one until somebody promotes."),
       })
       .optional(),
     analysis: z
@@ -130,22 +135,16 @@ const blueGreen = z.strictObject({
     .describe("How long the old revision stays warm, so that everything can go back to it at once."),
 });
 
-const freezeWindow = withRules(
-  z.strictObject({ from: z.string().max(40), to: z.string().max(40) }),
-  {
-    rule: "self.from.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$') && self.to.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$')",
-    message: "from and to are times such as 2026-01-31T20:00:00Z",
-  },
-  { rule: "self.from < self.to", message: "from is before to" },
-);
+const freezeWindow = withRules(z.strictObject({ from: moment, to: moment }), {
+  rule: "self.from < self.to",
+  message: "from is before to",
+});
 
 const limit = z.strictObject({
   name: objectName,
-  query: z
-    .string()
-    .min(1)
-    .max(4096)
-    .describe("PromQL that yields one number; names are filled in as in a template."),
+  query: withNames(z.string().min(1).max(4096)).describe(
+    "PromQL that yields one number; names are filled in as in a template, which has no arguments here.",
+  ),
   max: decimal.describe("More than this ends the release at once, without statistics."),
 });
 

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { namesIn } from "../core/names.ts";
 import { int, objectName } from "./kit.ts";
 
 // The operator's file about notifications: who is told of what. Addresses with secrets in them come from files.
@@ -12,7 +13,7 @@ export const TRIGGERS = {
   "on-rollout-aborted": ["Aborted", "RolledBack"],
   "on-rollout-superseded": ["Superseded"],
   "on-analysis-run-failed": ["AnalysisFailed"],
-  "on-analysis-run-inconclusive": ["Inconclusive"],
+  "on-analysis-run-inconclusive": ["Inconclusive", "SharedCause"],
   "on-deadline-exceeded": ["ProgressDeadlineExceeded"],
   "on-candidate-unavailable": ["CandidateUnavailable"],
   "on-command": ["Command"],
@@ -21,6 +22,9 @@ export const TRIGGERS = {
 
 export type Trigger = keyof typeof TRIGGERS;
 const triggerNames = Object.keys(TRIGGERS) as [Trigger, ...Trigger[]];
+
+/** What is filled in in a template. */
+const NAMES = "trigger namespace name reason message phase stable candidate at id".split(" ");
 
 const service = z
   .strictObject({
@@ -39,6 +43,14 @@ const service = z
         "The text (slack), or the JSON body (webhook). {{trigger}}, {{namespace}}, {{name}}, {{reason}}, {{message}}, {{phase}}, {{stable}}, {{candidate}}, {{at}} and {{id}} are filled in.",
       ),
     attempts: int(1, 20).default(6).describe("How often it is tried, with growing waits between."),
+  })
+  .superRefine(({ template = "" }, context) => {
+    try {
+      const unknown = [...namesIn(template)].find((name) => !NAMES.includes(name));
+      if (unknown !== undefined) throw new Error(`{{${unknown}}} is none of ${NAMES.join(", ")}`);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: (error as Error).message, path: ["template"] });
+    }
   })
   .refine(({ url, urlFile }) => (url === undefined) !== (urlFile === undefined), {
     message: "say exactly one of url and urlFile",

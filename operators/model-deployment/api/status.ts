@@ -42,6 +42,10 @@ const measurement = z.object({
   value: z.string().max(64).optional(),
   baseline: z.string().max(64).optional(),
   message: z.string().max(256).optional(),
+  reason: z
+    .enum(["SharedCause"])
+    .optional()
+    .describe("SharedCause: stable breaks the same bound; neither failure nor success."),
 });
 
 const metricStatus = z.object({

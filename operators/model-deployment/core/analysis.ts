@@ -1,5 +1,5 @@
 import type { AnalysisTemplateSpec, Metric, TemplateRef } from "../api/analysis.ts";
-import { conditionHolds } from "../api/cel.ts";
+import { conditionHolds, firstLine } from "../api/cel.ts";
 import { milliseconds } from "../api/kit.ts";
 import type { Measurement, MetricStatus } from "../api/status.ts";
 import type { Result } from "./observed.ts";
@@ -14,6 +14,8 @@ export interface ActiveMetric {
   readonly metric: Metric;
   readonly args: Readonly<Record<string, string>>;
 }
+
+type Bounds = NonNullable<Metric["threshold"]>;
 
 /** Measurements of a metric that status keeps. */
 const KEPT = 5;
@@ -44,33 +46,69 @@ export function needsBaseline({ threshold, successCondition = "", failureConditi
   );
 }
 
+/** Most of a message that status takes. */
+const MESSAGE = 256;
+
 /** What one measurement says. */
 export function judge(metric: Metric, result: Result): Measurement {
-  const { at, value, baseline, samples, error } = result;
+  const { at, value, baseline, samples, error, missing, noBaseline } = result;
   const shown = {
     at: new Date(at).toISOString(),
     ...(value === undefined ? {} : { value: String(value) }),
     ...(baseline === undefined ? {} : { baseline: String(baseline) }),
   };
-  const inconclusive = (message: string): Measurement => ({ ...shown, verdict: "Inconclusive", message });
-  if (error !== undefined) return { ...shown, verdict: "Error", message: error.slice(0, 256) };
-  if (value === undefined || !Number.isFinite(value)) return inconclusive("no number");
-  if (metric.minSamples !== undefined && !((samples ?? 0) >= metric.minSamples)) {
-    return inconclusive(`${samples ?? 0} samples, fewer than ${metric.minSamples}`);
-  }
-  if (needsBaseline(metric) && (baseline === undefined || !Number.isFinite(baseline))) {
-    return inconclusive("no baseline");
-  }
+  const says = (verdict: Measurement["verdict"], message: string): Measurement => ({
+    ...shown,
+    verdict,
+    message: message.slice(0, MESSAGE),
+  });
+  const without = (what: string, instead?: string) =>
+    says("Inconclusive", instead === undefined ? what : `${what}: ${instead}`);
+  if (error !== undefined) return says("Error", error);
+  if (value === undefined || !Number.isFinite(value)) return without("no number", missing);
+  if (!areEnough(metric, samples))
+    return says("Inconclusive", `${samples ?? 0} samples, fewer than ${metric.minSamples}`);
+  if (needsBaseline(metric) && (baseline === undefined || !Number.isFinite(baseline)))
+    return without("no baseline", noBaseline);
   try {
     const harm = harmOf(metric, value, baseline ?? Number.NaN);
-    if (harm === "unclear") return inconclusive("neither success nor failure");
-    return harm === undefined
-      ? { ...shown, verdict: "Success" }
-      : { ...shown, verdict: "Failure", message: harm };
+    if (harm === UNCLEAR) return says("Inconclusive", UNCLEAR);
+    if (harm === undefined) return { ...shown, verdict: "Success" };
+    if (!isShared(metric, value, result)) return says("Failure", harm);
+    const both = `${value} with the candidate and ${baseline} with stable: ${harm}`;
+    return { ...says("Inconclusive", both), reason: "SharedCause" };
   } catch (cause) {
-    return { ...shown, verdict: "Error", message: (cause as Error).message.slice(0, 256) };
+    return says("Error", firstLine((cause as Error).message));
   }
 }
+
+/** A count that is no number, or infinite, is no count. */
+function areEnough({ minSamples }: Metric, samples = 0): boolean {
+  return minSamples === undefined || (Number.isFinite(samples) && samples >= minSamples);
+}
+
+/**
+ * Whether stable breaks the same bound in the same window, and the candidate is not worse than stable by more than it may.
+ * An excuse needs evidence: without a value of stable there is none.
+ */
+function isShared(metric: Metric, value: number, { baseline, baselineSamples }: Result): boolean {
+  const { sharedCause, threshold = defaultThreshold(metric) } = metric;
+  if (sharedCause === undefined || baseline === undefined || !Number.isFinite(baseline)) return false;
+  if (!areEnough(metric, baselineSamples)) return false;
+  const isWorse = [sharedCause, threshold ?? {}].some((bounds) => relativeHarm(bounds, value, baseline));
+  if (isWorse) return false;
+  if (threshold === undefined) {
+    const harm = harmOf(metric, baseline, baseline);
+    return harm !== undefined && harm !== UNCLEAR;
+  }
+  const { max, min } = threshold;
+  return [
+    max !== undefined && value > Number(max) && baseline > Number(max),
+    min !== undefined && value < Number(min) && baseline < Number(min),
+  ].some(Boolean);
+}
+
+const UNCLEAR = "neither success nor failure";
 
 /** Why a value is harm; undefined when it is none. */
 function harmOf(metric: Metric, value: number, baseline: number): string | undefined {
@@ -80,23 +118,33 @@ function harmOf(metric: Metric, value: number, baseline: number): string | undef
     if (failure !== undefined && conditionHolds(failure, value, baseline)) return failure;
     if (success === undefined) return undefined;
     if (conditionHolds(success, value, baseline)) return undefined;
-    return failure === undefined ? `not ${success}` : "unclear";
+    return failure === undefined ? `not ${success}` : UNCLEAR;
   }
-  const { max, min, maxAboveBaseline, minBelowBaseline, maxOfBaseline, minOfBaseline } = threshold;
+  const { max, min } = threshold;
+  if (max !== undefined && value > Number(max)) return above(value, Number(max));
+  if (min !== undefined && value < Number(min)) return below(value, Number(min));
+  return relativeHarm(threshold, value, baseline);
+}
+
+const above = (value: number, bound: number) => `${value} is above ${bound}`;
+const below = (value: number, bound: number) => `${value} is below ${bound}`;
+
+/** Why a value is harm in comparison with the baseline; undefined when it is none. */
+function relativeHarm(
+  { maxAboveBaseline, minBelowBaseline, maxOfBaseline, minOfBaseline }: Omit<Bounds, "max" | "min">,
+  value: number,
+  baseline: number,
+): string | undefined {
   const upper = [
-    [max, Number(max)],
-    [maxAboveBaseline, baseline + Number(maxAboveBaseline)],
-    [maxOfBaseline, baseline * Number(maxOfBaseline)],
-  ] as const;
+    maxAboveBaseline === undefined ? Infinity : baseline + Number(maxAboveBaseline),
+    maxOfBaseline === undefined ? Infinity : baseline * Number(maxOfBaseline),
+  ].find((bound) => !(value <= bound));
+  if (upper !== undefined) return above(value, upper);
   const lower = [
-    [min, Number(min)],
-    [minBelowBaseline, baseline - Number(minBelowBaseline)],
-    [minOfBaseline, baseline * Number(minOfBaseline)],
-  ] as const;
-  const over = upper.find(([given, bound]) => given !== undefined && value > bound);
-  if (over !== undefined) return `${value} is above ${over[1]}`;
-  const under = lower.find(([given, bound]) => given !== undefined && value < bound);
-  return under === undefined ? undefined : `${value} is below ${under[1]}`;
+    minBelowBaseline === undefined ? -Infinity : baseline - Number(minBelowBaseline),
+    minOfBaseline === undefined ? -Infinity : baseline * Number(minOfBaseline),
+  ].find((bound) => !(value >= bound));
+  return lower === undefined ? undefined : below(value, lower);
 }
 
 /** A Job that did not end well is harm, where nothing else is said. */
@@ -112,10 +160,12 @@ export function startMetric(name: string, now: number): MetricStatus {
 
 /** A metric's status with one more measurement. */
 export function addMeasurement(status: MetricStatus, metric: Metric, measurement: Measurement): MetricStatus {
-  const { verdict } = measurement;
+  const { verdict, reason } = measurement;
   const successes = status.successes + (verdict === "Success" ? 1 : 0);
   const failures = status.failures + (verdict === "Failure" ? 1 : 0);
-  const inconclusive = verdict === "Inconclusive" ? status.inconclusive + 1 : 0;
+  // There was evidence, of what the candidate is not the cause of.
+  const isGap = verdict === "Inconclusive" && reason !== "SharedCause";
+  const inconclusive = isGap ? status.inconclusive + 1 : 0;
   const errors = verdict === "Error" ? status.errors + 1 : 0;
   const measurements = [...status.measurements, measurement].slice(-KEPT);
   let phase: MetricStatus["phase"] = "Running";
@@ -125,6 +175,11 @@ export function addMeasurement(status: MetricStatus, metric: Metric, measurement
   // Only what was good counts towards the end: failures that are borne, errors and gaps prolong it.
   else if (metric.count !== undefined && successes >= metric.count) phase = "Successful";
   return { ...status, phase, successes, failures, inconclusive, errors, measurements };
+}
+
+/** Whether a metric's last measurement is of harm that stable suffers too. */
+export function hasSharedCause({ phase, measurements }: MetricStatus): boolean {
+  return phase === "Running" && measurements.at(-1)?.reason === "SharedCause";
 }
 
 /** Milliseconds since 1970 at which a metric is to be measured next; undefined when it is done. */

@@ -109,6 +109,12 @@ export interface Result {
   readonly baseline?: number;
   /** On how many samples the value rests. */
   readonly samples?: number;
+  /** On how many samples the baseline rests; measured for a shared cause only. */
+  readonly baselineSamples?: number;
+  /** What came instead of a value. */
+  readonly missing?: string;
+  /** What came instead of a baseline. */
+  readonly noBaseline?: string;
   /** Why there is no value. */
   readonly error?: string;
 }

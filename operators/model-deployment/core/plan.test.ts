@@ -595,6 +595,24 @@ describe("what stands in the way", () => {
     expect(new Set(world.owners.values())).toEqual(new Set([v1]));
   });
 
+  it.each([
+    ["2025-12-32T00:00:00Z", "2026-12-31T00:00:00Z"],
+    ["2025-12-01T00:00:00Z", "2026-13-01T00:00:00Z"],
+    ["2026-02-30T00:00:00Z", "2026-03-31T00:00:00Z"],
+    ["soon", "later"],
+  ])("a window that cannot be read, from %s to %s, holds: nobody can say that it does not", (from, to) => {
+    const { world, v1 } = releasing((spec) => {
+      spec["freezeWindows"] = [
+        { from: "2001-01-01T00:00:00Z", to: "2001-01-02T00:00:00Z" },
+        { from, to },
+      ];
+    });
+    world.settle();
+    world.wait(60);
+    expect(OWNERS(world)).toEqual({ "*": v1 });
+    expect(world.status.message).toContain(`${from} to ${to} is no window of time`);
+  });
+
   it("a spec that cannot be acted on leaves stable as it is and says why", () => {
     const { world, v1 } = releasing();
     world.invalid = "instrumentSetRef names a set that is not there";

@@ -88,6 +88,7 @@ function holdNotes({ object }: Observed, { status, holds }: Pass): readonly Note
   const before = object.status.conditions?.find(({ type }) => type === "Progressing")?.reason;
   if (before === holds.reason) return [];
   const message = `${status.candidate.revision}, step ${status.currentStepIndex ?? 0}: ${holds.message}`;
+  if (holds.reason === "SharedCause") return [{ type: "Warning", reason: "SharedCause", message }];
   if (holds.paused) return [{ type: "Normal", reason: "Paused", message }];
   return holds.reason === "Inconclusive" ? [{ type: "Warning", reason: "Inconclusive", message }] : [];
 }

@@ -1,9 +1,17 @@
 import { REST } from "#runtime/contracts/ledger.ts";
 import type { Metric } from "../api/analysis.ts";
-import { milliseconds } from "../api/kit.ts";
+import { milliseconds, momentMs } from "../api/kit.ts";
 import type { CanaryStep, ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, MetricStatus } from "../api/status.ts";
-import { type ActiveMetric, activeMetrics, addMeasurement, dueAt, judge, startMetric } from "./analysis.ts";
+import {
+  type ActiveMetric,
+  activeMetrics,
+  addMeasurement,
+  dueAt,
+  hasSharedCause,
+  judge,
+  startMetric,
+} from "./analysis.ts";
 import { type Closed, describeGate, gateAt } from "./gates.ts";
 import type { Effect, Observed, RevisionView, StreamView } from "./observed.ts";
 import { templateOf } from "./revision.ts";
@@ -62,6 +70,7 @@ export interface Hold {
     | "Gate"
     | "Analysis"
     | "Inconclusive"
+    | "SharedCause"
     | "Frozen"
     | "KafkaUnavailable"
     | "Halted";
@@ -94,7 +103,7 @@ export function advance(
 ): Progress {
   const { now, object } = observed;
   const { spec } = object;
-  const { metrics, analysis, effects, due, harm } = watch(observed, release, analysisBefore);
+  const { metrics, analysis, effects, due, harm, shared } = watch(observed, release, analysisBefore);
   const stay = (
     holds: Hold | undefined,
     decision?: Omit<Decision, "at">,
@@ -137,15 +146,11 @@ export function advance(
   if (release.paused) {
     return stay({ reason: "PausedByUser", message: "paused by a person", paused: true });
   }
-  const frozen = (spec.freezeWindows ?? []).find(
-    ({ from, to }) => Date.parse(from) <= now && now < Date.parse(to),
-  );
-  if (frozen !== undefined) {
-    const message = `no step forward until ${frozen.to}`;
-    return stay({ reason: "Frozen", message, paused: true }, undefined, [], [Date.parse(frozen.to)]);
-  }
+  const frozen = freezeHold(spec, now);
+  if (frozen !== undefined) return stay(frozen.hold, undefined, [], [frozen.until]);
   const still = streamHold(stream);
   if (still !== undefined) return stay(still);
+  if (shared !== undefined) return stay(shared);
   // What is not known to be good does not go on.
   const unclear = analysis.find(({ phase }) => phase === "Inconclusive");
   if (unclear !== undefined) {
@@ -216,6 +221,8 @@ export interface Watched {
   readonly due: readonly number[];
   /** It does harm: what is to become of it. */
   readonly harm: Omit<Decision, "at"> | undefined;
+  /** Stable suffers as much: nothing is decided by it, and nothing goes on until it is over. */
+  readonly shared: Hold | undefined;
 }
 
 export function watch(
@@ -237,7 +244,8 @@ export function watch(
     if (at > now) due.push(at);
     else effects.push({ kind: "Measure", ...metric, candidate, stable, run });
   }
-  const seen = (harm?: Omit<Decision, "at">): Watched => ({ metrics, analysis, effects, due, harm });
+  const shared = sharedHold(metrics, analysis, now);
+  const seen = (harm?: Omit<Decision, "at">): Watched => ({ metrics, analysis, effects, due, harm, shared });
 
   const failed = analysis.find(({ phase }) => phase === "Failed");
   if (failed !== undefined) return seen(rollback(candidate, "AnalysisFailed", describe(failed)));
@@ -251,6 +259,34 @@ export function watch(
   if (view?.deviation !== undefined && stream !== undefined && ownsAny(candidate, stream.owners))
     return seen(rollback(candidate, "Incoherent", view.deviation));
   return seen();
+}
+
+/** What stable suffers too is no fault of the candidate's, and no deadline counts it. */
+function sharedHold(
+  metrics: readonly ActiveMetric[],
+  analysis: readonly MetricStatus[],
+  now: number,
+): Hold | undefined {
+  const found = metrics
+    .map(({ name }) => statusOf(analysis, name, now))
+    .find((status) => hasSharedCause(status));
+  if (found === undefined) return undefined;
+  return { reason: "SharedCause", message: `a shared cause: ${describe(found)}`, paused: true };
+}
+
+/** The freeze window that holds now. One that cannot be read holds: nobody can say that it does not. */
+export function freezeHold(
+  { freezeWindows = [] }: ModelDeploymentSpec,
+  now: number,
+): { readonly hold: Hold; readonly until: number } | undefined {
+  for (const { from, to } of freezeWindows) {
+    const [begin, end] = [momentMs(from), momentMs(to)];
+    const unreadable = begin === undefined || end === undefined;
+    if (!unreadable && !(begin <= now && now < end)) continue;
+    const message = unreadable ? `${from} to ${to} is no window of time` : `no step forward until ${to}`;
+    return { hold: { reason: "Frozen", message, paused: true }, until: end ?? Infinity };
+  }
+  return undefined;
 }
 
 /** Since when a candidate that decides on something has had no replica, while stable has some. */

@@ -1,31 +1,20 @@
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { freePort } from "#clusters/local/ports.ts";
 import { Crash } from "#tests/support/crash.ts";
 import { Fire } from "#tests/support/fire.ts";
+import { verdictOf } from "#tests/support/measuring.ts";
 import type { Draft } from "#tests/support/operator-bench.ts";
 
 // Fail closed: a release of which nobody can say whether it is good is never promoted, however quickly its steps would
 // pass; the deadline takes it back. Prometheus is the real one where it can be brought to do so.
 
 const cluster = inject("cluster");
-const vector = (value: string, at = Date.now() / 1_000) =>
-  JSON.stringify({
-    status: "success",
-    data: { resultType: "vector", result: [{ metric: {}, value: [at, value] }] },
-  });
 const ANSWERS: Readonly<Record<string, (answer: ServerResponse) => void>> = {
-  good: (answer) => answer.end(vector("0")),
-  "an error with status 200": (answer) =>
-    answer.end(JSON.stringify({ status: "error", errorType: "internal", error: "the store is away" })),
-  "a page with status 200": (answer) => answer.end("<html>please log in</html>"),
-  "an answer of five minutes ago": (answer) => answer.end(vector("0", Date.now() / 1_000 - 300)),
-  "status 500": (answer) => answer.writeHead(500).end("broken"),
-  "no answer": () => {},
-  "half an answer": (answer) => {
-    answer.write(vector("0").slice(0, 40));
-    answer.socket?.destroy();
+  good: (answer) => {
+    const result = [{ metric: {}, value: [Date.now() / 1_000, "0"] }];
+    answer.end(JSON.stringify({ status: "success", data: { resultType: "vector", result } }));
   },
+  "status 500": (answer) => answer.writeHead(500).end("broken"),
 };
 let server: Server;
 let address = "";
@@ -88,30 +77,48 @@ describe.concurrent("nothing is promoted without evidence", { timeout: 120_000 }
     expect(both).toEqual(["Promoted StepsDone", "Promoted StepsDone"]);
   });
 
-  it.for(Object.keys(ANSWERS).filter((name) => name !== "good"))("%s", async (query) => {
-    expect(await ends({ query, address })).toBe(LATE);
-  });
-
-  it("nobody listens", async () => {
-    expect(await ends({ query: "x", address: `http://127.0.0.1:${await freePort()}` })).toBe(LATE);
-  });
-
-  it.for([
-    ["no series", "no_such_metric"],
-    ["not a number", "vector(0) / 0"],
-    ["two series", 'label_replace(vector(0), "a", "b", "", "") or vector(0)'],
-    ["a query that is none", "sum("],
-  ])("%s, by the real Prometheus", async ([, query]) => {
-    expect(await ends({ query: query ?? "" })).toBe(LATE);
-  });
-
-  it("one sample where ten are needed, by the real Prometheus", async () => {
-    expect(await ends({ query: "vector(0)", samplesQuery: "vector(1)" }, { minSamples: 10 })).toBe(LATE);
+  it("without it, it goes back: an error, nothing, and too little of it", async () => {
+    const few = { query: "vector(0)", samplesQuery: "vector(1)" };
+    const all = [
+      ends({ query: "status 500", address }),
+      ends({ query: "no_such_metric" }),
+      ends(few, { minSamples: 10 }),
+    ];
+    expect(await Promise.all(all)).toEqual([LATE, LATE, LATE]);
   });
 
   it("errors that are borne are no evidence either", async () => {
     const many = { consecutiveErrorLimit: 1_000, inconclusiveLimit: 1_000 };
     const both = [ends({ query: "status 500", address }, many), ends({ query: "no_such_metric" }, many)];
     expect(await Promise.all(both)).toEqual([LATE, LATE]);
+  });
+});
+
+describe("what is no evidence, by the real Prometheus", () => {
+  it.for([
+    ["no series", "no_such_metric", "Inconclusive", "no series"],
+    ["not a number", "vector(0) / 0", "Inconclusive", "NaN"],
+    ["more than any number", "vector(1) / 0", "Inconclusive", "+Inf"],
+    ["two series", 'label_replace(vector(0), "a", "b", "", "") or vector(0)', "Error", "2 series, not one"],
+    ["a query that is none", "sum(", "Error", "HTTP 400: bad_data: "],
+    ["a range", "up[5m]", "Error", "a matrix"],
+    ["a text", '"0"', "Error", "a string"],
+    ["a warning", "quantile(2, vector(0) * 0)", "Inconclusive", "Prometheus warns: "],
+  ] as const)("%s", async ([, query, verdict, message]) => {
+    const metric = { name: "m", threshold: { max: "0.01" }, provider: { prometheus: { query } } };
+    const prometheus = `http://127.0.0.1:${cluster.ports.prometheus}`;
+    const measurement = await verdictOf({ metric, prometheus });
+    expect(measurement.verdict).toBe(verdict);
+    expect(measurement.message).toContain(message);
+  });
+
+  it.for([
+    ['a"} or vector(5) #', '"{{args.a}}"'],
+    ["a\\'\n\t`", "'{{args.a}}'"],
+  ] as const)("a value is the text that it is: %j", async ([value, place]) => {
+    const query = `sum(label_replace(vector(0.005), "a", ${place}, "", "") == 0.005)`;
+    const metric = { name: "m", threshold: { max: "0.01" }, provider: { prometheus: { query } } };
+    const prometheus = `http://127.0.0.1:${cluster.ports.prometheus}`;
+    expect(await verdictOf({ metric, args: { a: value }, prometheus })).toMatchObject({ value: "0.005" });
   });
 });
