@@ -193,8 +193,8 @@ export function goBack(observed: Observed, status: ModelDeploymentStatus, candid
 }
 
 /**
- * The candidate ends as stable gets its replicas, one for one: where there is room for no more, those of the candidate are the
- * room. One that serves nothing is not waited for; nor is one that was condemned kept beyond the deadline for want of room.
+ * The candidate ends as stable gets its replicas, one for one and one ahead: where there is room for no more, those of the
+ * candidate are the room. One that serves nothing is not waited for; nor is one that was condemned kept beyond the deadline for want of room.
  */
 function withoutStream(
   observed: Observed,
@@ -212,7 +212,7 @@ function withoutStream(
   if (available === 0) return waitsForStable(observed, status, view, effects);
   const deadline = Date.parse(status.decision?.at ?? time(now)) + progressDeadlineSeconds * 1000;
   if (now > deadline) return over;
-  const left = replicas - available;
+  const left = replicas - available - 1;
   const fewer: readonly Effect[] =
     (own?.replicas ?? 0) > left
       ? [{ kind: "Scale", revision: candidate, replicas: left, template: "own" }]
