@@ -16,7 +16,7 @@ import {
   time,
   without,
 } from "./report.ts";
-import { desiredRevision, revisionOf, scaleStable, templateOf } from "./revision.ts";
+import { desiredRevision, scaleStable, templateOf } from "./revision.ts";
 import { ownsEverything, stepsOf, weightAt } from "./steps.ts";
 import { obey } from "./verbs.ts";
 
@@ -73,20 +73,14 @@ function holdNotes({ object }: Observed, { status, holds }: Pass): readonly Note
 }
 
 function decide(observed: Observed): Pass {
-  const { invalid } = observed;
+  const { object, invalid } = observed;
+  const idle = { effects: [], events: [], due: [], holds: undefined };
+  // The stable revision goes on, whatever is wrong with what is asked for.
+  if (invalid !== undefined && object.status.decision === undefined)
+    return { ...idle, status: object.status };
   const { status, events, decision } = obey(observed);
-  const idle = { status, effects: [], events: [], due: [], holds: undefined };
-  // The stable revision goes on, whatever is wrong with what is asked for; and people can still go back.
-  const isDecided = status.decision !== undefined || decision !== undefined;
-  const stands = invalid !== undefined && !isDecided && !goesBack(observed, status);
-  const pass = stands ? idle : goOn(observed, status, decision);
+  const pass = goOn(observed, status, decision);
   return { ...pass, events: [...events, ...pass.events] };
-}
-
-/** Whether a person has asked to go back to a revision, which needs nothing of a spec that is wrong. */
-function goesBack({ object, stream }: Observed, { pinned }: Status): boolean {
-  const isKnown = stream !== undefined || object.spec.stream === undefined;
-  return isKnown && pinned !== undefined && pinned.instead === revisionOf(object.spec);
 }
 
 /** What follows from the status, and from what a command has decided. */
@@ -103,8 +97,8 @@ function goOn(observed: Observed, status: Status, commanded: Omit<Decision, "at"
   if (stable === undefined) return first(observed, status, desired);
   const candidate = status.candidate?.revision;
   if (candidate === undefined) return settled(observed, status, desired);
-  if (candidate === desired) return release(observed, status, candidate, stable.revision);
-  const message = overtaken(observed, status, candidate) ?? "";
+  const message = overtaken(observed, status, candidate);
+  if (message === undefined) return release(observed, status, candidate, stable.revision);
   return decided(observed, status, { kind: "Supersede", revision: candidate, reason: "NewSpec", message });
 }
 

@@ -145,7 +145,7 @@ function untilHeld({ object, now }: Observed): string {
 const WHILE_PROMOTED: readonly string[] = ["pause", "resume", "approve", "abort", "undo"];
 
 function refusal({ verb, revision }: Command, observed: Observed): string | undefined {
-  const { object, invalid, revisions } = observed;
+  const { object, revisions } = observed;
   const { status, spec } = object;
   const { candidate, stable, decision } = status;
   if (verb === "retry") return retryRefusal(revision, observed);
@@ -155,8 +155,6 @@ function refusal({ verb, revision }: Command, observed: Observed): string | unde
     const what = candidate === undefined ? "is stable" : "is being released";
     return `it means ${revision}, and ${current.revision} ${what}`;
   }
-  if (invalid !== undefined && ["promote", "promote-full", "restart"].includes(verb))
-    return `the spec cannot be acted on: ${invalid}`.slice(0, 240);
   if (verb === "restart") {
     if (candidate === undefined && decision === undefined) return undefined;
     return `${desiredRevision(spec, status)} is being released: wait for its end, or abort it`;
