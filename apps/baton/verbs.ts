@@ -78,14 +78,14 @@ function approval({ spec }: ModelDeployment, { gate, by }: VerbOptions): { gate:
 }
 
 /** The revision that a person means who says this now. */
-function meant(verb: string, { metadata, status = {} }: ModelDeployment): string {
-  const { candidate, stable, condemned, pinned } = status;
-  const other = {
-    retry: pinned?.instead ?? condemned?.at(-1),
-    undo: stable?.revision,
-    restart: stable?.revision,
-  }[verb];
-  const revision = candidate?.revision ?? other ?? condemned?.at(-1);
+export function meant(verb: string, { metadata, status = {} }: ModelDeployment): string {
+  const { candidate, stable, condemned, pinned, decision } = status;
+  const undone = pinned?.instead ?? condemned?.at(-1);
+  const other = { retry: undone, undo: stable?.revision, restart: stable?.revision }[verb];
+  // What is being taken back, or was; not what is being released now.
+  const goesBack = decision !== undefined && decision.kind !== "Promote";
+  const first = verb === "retry" && !goesBack ? (undone ?? candidate?.revision) : candidate?.revision;
+  const revision = first ?? other ?? condemned?.at(-1);
   if (revision === undefined) throw new UsageError(`${metadata.name}: nothing is being released`);
   return revision;
 }
@@ -140,16 +140,25 @@ function rollbackCommand(): Command {
     });
 }
 
-/** The revision of the newest promoted release with a version. */
-function revisionOfVersion({ metadata, status = {} }: ModelDeployment, version: string): string {
-  const { stable, candidate, history = [] } = status;
-  const found = [stable, ...history].find((entry) => entry?.version === version)?.revision;
-  if (found !== undefined) return found;
-  const known = [...new Set([stable, ...history].map((entry) => entry?.version ?? ""))].join(", ");
-  const being = candidate?.version === version ? " (it is being released, and was not before)" : "";
-  throw new UsageError(
-    `${metadata.name} has had no version ${version}${being}; it has had ${known || "none"}`,
+/** The revision of the newest promoted release with a version, unless it was rolled back since. */
+export function revisionOfVersion({ metadata, status = {} }: ModelDeployment, version: string): string {
+  const { stable, candidate, history = [], condemned = [] } = status;
+  const promoted = history.filter(({ completionStatus }) => completionStatus.endsWith("Promoted"));
+  const known = [...(stable === undefined ? [] : [stable]), ...promoted].filter(
+    ({ revision }) => !condemned.includes(revision),
   );
+  const found = known.find((entry) => entry.version === version);
+  if (found !== undefined) return found.revision;
+  const others = [...history, ...(candidate === undefined ? [] : [candidate])];
+  const was = others.find((entry) => entry.version === version);
+  const why =
+    was === undefined
+      ? "has had no version"
+      : condemned.includes(was.revision)
+        ? "was rolled back from version"
+        : "was never promoted to version";
+  const versions = [...new Set(known.map((entry) => entry.version))].join(", ");
+  throw new UsageError(`${metadata.name} ${why} ${version}; it can go back to ${versions || "none"}`);
 }
 
 /** Shows how it goes until a revision decides on everything; false when it has ended otherwise, or takes too long. */
@@ -164,13 +173,16 @@ async function followed(
   let shown = "";
   while (!stop.aborted && Date.now() < deadline) {
     const { status = {} } = await api.get<ModelDeployment>(RESOURCE, metadata.namespace, metadata.name);
-    const { stable, candidate, decision, message = "", pinned, assignments = [] } = status;
+    const { stable, candidate, decision, message = "", pinned, assignments = [], conditions = [] } = status;
     if (show && message !== shown) console.error(message);
     shown = message;
     const all = assignments.every(({ revision }) => revision === to);
-    if (stable?.revision === to && candidate === undefined && decision === undefined && all) return true;
+    // Whoever has everything decides only where it has replicas.
+    const isAlive = conditions.some(({ type, status: is }) => type === "Available" && is === "True");
+    const isOver = stable?.revision === to && candidate === undefined && decision === undefined;
+    if (isOver && all && isAlive) return true;
     // Another command has come, or another spec.
-    if (pinned?.revision !== to && candidate?.revision !== to) return false;
+    if (pinned?.revision !== to && candidate?.revision !== to && stable?.revision !== to) return false;
     await sleep(200, undefined, { signal: stop }).catch(() => {});
   }
   return false;

@@ -5,6 +5,7 @@ import { collectDefaultMetrics, Registry } from "prom-client";
 import * as z from "zod";
 import { ConfigError, describeEnv, EXIT_CONFIG, kinds, parseEnv } from "#runtime/config/index.ts";
 import { Health } from "./health.ts";
+import { leaveTerminationMessage } from "./termination.ts";
 import { startTracing } from "./tracing.ts";
 
 export type { HealthCheck } from "./health.ts";
@@ -60,12 +61,15 @@ export async function runService<T extends z.ZodRawShape>(definition: ServiceDef
     ...(own instanceof ConfigError ? own.problems : []),
   ];
   if (common instanceof ConfigError || own instanceof ConfigError) {
-    console.error(new ConfigError(problems).message);
+    const { message } = new ConfigError(problems);
+    leaveTerminationMessage(message);
+    console.error(message);
     process.exit(EXIT_CONFIG);
   }
   const log = createLogger(definition.name, common.LOG_LEVEL);
   const fatal = (error: unknown) => {
     log.fatal({ err: error }, "fatal error, exiting");
+    leaveTerminationMessage(error instanceof Error ? error.message : String(error));
     process.exit(1);
   };
   process.on("uncaughtException", fatal);

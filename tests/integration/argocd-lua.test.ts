@@ -143,7 +143,12 @@ describe("actions", () => {
       { ...releasing, pausedAt: "2026-01-01T00:00:00Z" },
       ["abort", "promote", "promote-full", "resume", "undo"],
     ],
-    ["a release that goes back", { ...releasing, decision }, ["abort"]],
+    ["a release that goes back", { ...releasing, decision }, ["abort", "retry", "undo"]],
+    [
+      "a promotion that is decided",
+      { ...releasing, decision: { ...decision, kind: "Promote" } },
+      ["abort", "pause", "undo"],
+    ],
     ["one that was rolled back", { ...settled, phase: "Degraded", condemned: ["r2"] }, ["retry"]],
   ])("of %s", async (_, status, enabled) => {
     const lines = (await override("list-actions", status)).trim().split("\n").slice(1);

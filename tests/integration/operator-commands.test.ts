@@ -50,7 +50,7 @@ describe("commands", { timeout: 120_000 }, () => {
     expect(restart.output).toContain("refused");
     const aborted = await bench.baton("abort", name);
     expect(aborted).toMatchObject({ code: 0 });
-    expect(aborted.output).toMatch(/abort r-\w+: done/);
+    expect(aborted.output).toMatch(/abort r-\w+: accepted: everything goes back to r-/);
     const status = await bench.back();
     expect(status.history?.[0]).toMatchObject({ completionStatus: "Aborted", version: "2.0.0" });
     expect(status.stable?.version).toBe("1.0.0");

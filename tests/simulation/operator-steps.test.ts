@@ -22,10 +22,12 @@ const COMPARED = 128;
 
 const PAUSE_SECONDS = 1;
 const DEADLINE_SECONDS = 2;
+/** After so long without a replica stable is lost. */
+const LOST_SECONDS = 11;
 /** Gaps in a row that the metric bears. */
 const BORNE = 1;
 
-const VERBS: readonly Verb[] = ["abort", "pause", "resume", "promote", "promote-full"];
+const VERBS: readonly Verb[] = ["abort", "pause", "resume", "promote", "promote-full", "undo", "retry"];
 const strategies: Readonly<Record<string, (draft: Draft) => void>> = {
   canary: (draft) => {
     draft["strategy"] = shortCanary(`${PAUSE_SECONDS}s`);
@@ -42,7 +44,8 @@ const strategies: Readonly<Record<string, (draft: Draft) => void>> = {
   },
 };
 
-type Specs = readonly [World["spec"], World["spec"]];
+/** Of what is stable, of what is released, and of a fix. */
+type Specs = readonly [World["spec"], World["spec"], World["spec"]];
 
 function specs(change: (draft: Draft) => void): Specs {
   const spec = (version: string) =>
@@ -51,7 +54,7 @@ function specs(change: (draft: Draft) => void): Specs {
       draft["analysis"] = { templates: [{ name: "errors" }], startingStep: 0 };
       change(draft);
     });
-  return [spec("1.0.0"), spec("2.0.0")];
+  return [spec("1.0.0"), spec("2.0.0"), spec("3.0.0")];
 }
 
 function begun([one, two]: Specs): World {
@@ -132,11 +135,14 @@ function keyOf(world: World): string {
   // No longer ago than anything asks for: longer ago is all the same.
   const ago = (at: string | undefined, most: number) =>
     at === undefined ? undefined : Math.max(-most, Math.round((Date.parse(at) - now) / 1_000));
-  const { stable, candidate, decision, previousStable, history = [] } = status;
+  const { stable, candidate, decision, previousStable, history = [], pinned } = status;
   return JSON.stringify([
     stable?.revision,
     candidate?.revision,
     decision && [decision.kind, decision.reason],
+    // A stable revision that is dead is waited for for ten seconds, where something else is asked for.
+    decision && decision.kind !== "Promote" && ago(decision.at, LOST_SECONDS),
+    pinned && [pinned.revision, pinned.instead],
     previousStable && [previousStable.revision, ago(previousStable.scaleDownAt, 0)],
     status.condemned,
     history.map(({ revision, completionStatus }) => [revision, completionStatus]),
@@ -182,29 +188,73 @@ function sorted<V>(map: ReadonlyMap<string, V>): [string, V][] {
   return [...map].toSorted(([a], [b]) => (a < b ? -1 : 1));
 }
 
-/** What may be the case from some moment on, and stay so. */
-const CIRCUMSTANCES = {
-  "all is well": (world: World) => {
-    world.measure = GOOD;
-    if (world.status.pausedAt !== undefined) world.tell("resume");
+/** What may be the case from some moment on, and stay so. Where `back` is true everything is at the same stable one then. */
+interface Circumstance {
+  readonly begin: (world: World, given: Specs) => void;
+  readonly back?: boolean;
+}
+const CIRCUMSTANCES: Readonly<Record<string, Circumstance>> = {
+  "all is well": {
+    begin: (world) => {
+      world.measure = GOOD;
+      if (world.status.pausedAt !== undefined) world.tell("resume");
+    },
   },
-  "harm is measured": (world: World) => {
-    world.measure = BAD;
+  "harm is measured": {
+    begin: (world) => {
+      world.measure = BAD;
+    },
   },
-  "the candidate's pods never come": (world: World) => {
-    world.measure = GOOD;
-    world.dead.add(world.status.candidate?.revision ?? "");
+  "the candidate's pods never come": {
+    begin: (world) => {
+      world.measure = GOOD;
+      world.dead.add(world.status.candidate?.revision ?? "");
+    },
+  },
+  "a person aborts": {
+    begin: (world) => {
+      world.measure = GOOD;
+      if (world.status.candidate !== undefined) world.tell("abort");
+    },
+    back: true,
+  },
+  "a person undoes what is being released": {
+    begin: (world) => {
+      world.measure = GOOD;
+      if (world.status.candidate !== undefined) world.tell("undo");
+    },
+    back: true,
+  },
+  "stable is dead for good, and a fix is released": {
+    begin: (world, [, , fix]) => {
+      world.measure = GOOD;
+      world.dead.add(world.status.stable?.revision ?? "");
+      world.update(fix);
+    },
+  },
+  "all are dead for good, and a fix is released": {
+    begin: (world, [, , fix]) => {
+      world.measure = GOOD;
+      for (const revision of world.pods.keys()) world.dead.add(revision);
+      world.update(fix);
+    },
   },
 };
 
-/** Nobody asks for anything any more: whether it comes to its end, and is silent then. */
-function endOf(from: World, circumstances: keyof typeof CIRCUMSTANCES): string | undefined {
+/** Nobody asks for anything any more: whether it comes to its end, at a revision that is alive, and is silent then. */
+function endOf(from: World, circumstances: string, given: Specs): string | undefined {
   const world = from.clone();
   world.reachable = true;
-  CIRCUMSTANCES[circumstances](world);
-  for (let second = 0; second < 30; second++) {
+  const { begin, back = false } = CIRCUMSTANCES[circumstances] ?? { begin: () => {} };
+  begin(world, given);
+  const before = world.status;
+  for (let second = 0; second < 40; second++) {
     world.now += 1_000;
-    for (const [revision, pods] of world.pods) pods.available = world.dead.has(revision) ? 0 : pods.replicas;
+    for (const [revision, pods] of world.pods) {
+      const isDead = world.dead.has(revision) && pods.replicas > 0;
+      pods.available = isDead ? 0 : pods.replicas;
+      pods.downSince = isDead ? (pods.downSince ?? world.now) : undefined;
+    }
     for (let pass = 0; pass < 4; pass++) checkedPass(world);
   }
   const { candidate, decision, stable, message } = world.status;
@@ -213,12 +263,16 @@ function endOf(from: World, circumstances: keyof typeof CIRCUMSTANCES): string |
   const owners = new Set(world.owners.values());
   if (world.hasStream && (owners.size !== 1 || !owners.has(stable?.revision)))
     return bad(`${[...owners]} own it`);
-  const before = JSON.stringify(world.status);
-  if (checkedPass(world) > 0 || JSON.stringify(world.status) !== before) return bad("it is not silent");
+  if ((world.pods.get(stable?.revision ?? "")?.available ?? 0) === 0)
+    return bad(`stable is ${stable?.revision}, which is dead`);
+  const stays = back && (before.candidate !== undefined || from.generation > 2);
+  if (stays && stable?.revision !== before.stable?.revision) return bad(`${stable?.revision} is stable`);
+  const settled = JSON.stringify(world.status);
+  if (checkedPass(world) > 0 || JSON.stringify(world.status) !== settled) return bad("it is not silent");
   return undefined;
 }
 
-const ENDS = Object.keys(CIRCUMSTANCES) as (keyof typeof CIRCUMSTANCES)[];
+const ENDS = Object.keys(CIRCUMSTANCES);
 
 /** How a state was reached, last step first. */
 interface Path {
@@ -269,7 +323,7 @@ describe("every state of a release that can be reached", { timeout: 7_200_000 },
       if (looked % COMPARED === 0) futures.set(digest(keyOf(world)), futureOf(world, given));
       if (looked % TO_THE_END === 0) {
         const circumstances = ENDS[(looked / TO_THE_END) % ENDS.length] ?? "all is well";
-        const bad = endOf(world, circumstances);
+        const bad = endOf(world, circumstances, given);
         if (bad !== undefined) throw new Error(bad);
       }
       const found: Reached[] = [];

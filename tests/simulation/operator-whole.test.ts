@@ -110,8 +110,8 @@ async function play(change: (draft: Draft) => void, ops: readonly Op[]): Promise
   const aborted = new Map<string, string>();
   const note = () => {
     const { lastVerb } = sim.status;
-    // "done: it goes back already" is another's doing.
-    if (lastVerb?.verb !== "abort" || lastVerb.result !== "done") return;
+    // "accepted: it goes back already" is another's doing.
+    if (lastVerb?.verb !== "abort" || !lastVerb.result.startsWith("accepted: everything goes back")) return;
     const { decision } = sim.status;
     // It may be over already, and another one under way.
     if (decision?.kind === "Abort" && !aborted.has(lastVerb.at)) aborted.set(lastVerb.at, decision.revision);
@@ -176,6 +176,31 @@ it("whatever happens to it, the operator keeps its promises", async () => {
     { numRuns: runs, seed },
   );
 }, 1_800_000);
+
+it("flagger #1588 (f): a promotion that hangs leaves nothing when it is deleted", async () => {
+  const sim = new Simulated();
+  try {
+    await sim.begin(simulatedSpec(1, (draft) => (draft["strategy"] = shortCanary("600s"))));
+    await sim.update(simulatedSpec(2, (draft) => (draft["strategy"] = shortCanary("600s"))));
+    await pass(6_000);
+    const revision = sim.status.candidate?.revision ?? "";
+    expect([...sim.owners().values()]).toContain(revision);
+    await sim.pods.set(revision, false);
+    await sim.tell("promote-full", revision);
+    await pass(2_000);
+    expect(sim.status.decision).toMatchObject({ kind: "Promote", revision });
+    await sim.delete();
+    await pass(5_000);
+    expect(sim.object).toBeUndefined();
+    expect(sim.deployments()).toEqual([]);
+    const { writes } = sim;
+    await pass(120_000, 1_000);
+    expect(sim.writes).toBe(writes);
+    expect(sim.broken).toEqual([]);
+  } finally {
+    await sim.end();
+  }
+});
 
 it("what others do just before one of its writes is seen, though its answer comes before the watch tells of it", async () => {
   const sim = new Simulated();

@@ -5,6 +5,7 @@ import type { World } from "./deployment-world.ts";
 export function checkedPass(world: World, crash = false): number {
   const before = world.status;
   const owners = new Map(world.owners);
+  const available = new Map([...world.pods].map(([revision, pods]) => [revision, pods.available]));
   const { effects } = world.pass(crash);
   const condemned =
     before.decision !== undefined && before.decision.kind !== "Promote"
@@ -19,7 +20,9 @@ export function checkedPass(world: World, crash = false): number {
       assert(!(forward && world.halted), "the candidate gains while the kill switch is on");
     }
     if ((effect.kind === "Scale" && effect.replicas === 0) || effect.kind === "DeleteRevision") {
-      const owns = [...owners.values()].includes(effect.revision);
+      // One without pods decides on nothing, whatever it owns.
+      const owns =
+        [...owners.values()].includes(effect.revision) && (available.get(effect.revision) ?? 0) > 0;
       assert(!owns, `${effect.revision} is taken down and decides`);
     }
   }

@@ -49,6 +49,10 @@ export class SimulatedPods {
       if (metadata.labels?.[LABELS.revision] === revision) await this.#see(metadata.name);
   }
 
+  isUp(revision: string): boolean {
+    return !this.#down.has(revision);
+  }
+
   async allUp(): Promise<void> {
     for (const revision of [...this.#down]) await this.set(revision, true);
   }

@@ -153,6 +153,10 @@ export class Simulated {
     await this.#user.merge(MODEL_DEPLOYMENTS, NAMESPACE, NAME, { spec });
   }
 
+  async delete(): Promise<void> {
+    await this.#user.delete(MODEL_DEPLOYMENTS, NAMESPACE, NAME);
+  }
+
   async tell(verb: Verb, revision: string): Promise<void> {
     this.#commands += 1;
     const command = JSON.stringify({ id: `c${this.#commands}`, verb, revision });
@@ -331,6 +335,8 @@ export class Simulated {
       LABELS.revision
     ];
     const owned = [...this.owners()].filter(([, owner]) => owner === revision).map(([key]) => key);
+    // One whose pods have gone decides on nothing, whatever it owns.
+    if (!this.pods.isUp(revision ?? "")) return;
     if (revision !== undefined && owned.length > 0) this.#break(`${revision} ends and owns ${owned.join()}`);
   }
 }

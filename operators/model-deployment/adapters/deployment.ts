@@ -43,7 +43,9 @@ export interface Deployment extends KubeObject {
     readonly replicas?: number;
     readonly updatedReplicas?: number;
     readonly availableReplicas?: number;
-    readonly conditions?: readonly Pick<ConditionThen, "type" | "status" | "lastTransitionTime">[];
+    readonly conditions?: readonly (Pick<ConditionThen, "type" | "status" | "lastTransitionTime"> & {
+      readonly message?: string;
+    })[];
   };
 }
 

@@ -6,16 +6,18 @@ import { waitFor } from "#tests/support/wait.ts";
 import { COMMAND_ANNOTATION, resourceOf } from "../api/crd.ts";
 import { revisionOf } from "../core/revision.ts";
 import { Cluster } from "./cluster.ts";
-import { DEPLOYMENTS, DISRUPTION_BUDGETS, type DisruptionBudget } from "./deployment.ts";
+import { DEPLOYMENTS, DISRUPTION_BUDGETS, type DisruptionBudget, deploymentOf } from "./deployment.ts";
 import { type CustomObject, MODEL_DEPLOYMENTS, type Seen, View } from "./view.ts";
 
 const KEY = "trading/echo";
+let cluster: MemoryCluster;
 let api: Api;
 let view: View;
 let told: { readonly key: string; readonly urgent: boolean }[];
 
 beforeEach(async () => {
-  api = new MemoryCluster().api("test");
+  cluster = new MemoryCluster();
+  api = cluster.api("test");
   told = [];
   view = new View({
     api,
@@ -208,5 +210,27 @@ describe("a template that a ModelDeployment uses", () => {
     if (seen === undefined) throw new Error("it is not there");
     await new Cluster(api, 1).writeStatus(seen.object, { candidate: revision });
     await invalid(undefined);
+  });
+});
+
+describe("a revision whose pods do not come", () => {
+  const PODS = { group: "", version: "v1", plural: "pods", kind: "Pod" };
+  const problem = () => view.see(KEY)?.revisions[0]?.problem;
+
+  it("says why, from the Deployment and from its pods; and what changes of that is told", async () => {
+    const deployment = deploymentOf(object("1.0.0"), specOf("1.0.0"), 2, undefined);
+    const { name, labels = {} } = deployment.metadata;
+    await toldOf(() => api.create(DEPLOYMENTS, deployment));
+    expect(problem()).toBeUndefined();
+    const conditions = [{ type: "ReplicaFailure", status: "True", message: "exceeded quota: hunt" }];
+    await toldOf(async () => cluster.setStatus(DEPLOYMENTS, "trading", name, { conditions }));
+    expect(problem()).toBe("ReplicaFailure: exceeded quota: hunt");
+    await toldOf(() => api.create(PODS, { metadata: { name: "echo-1", namespace: "trading", labels } }));
+    const waiting = (reason: string) => ({
+      containerStatuses: [{ name: "main", restartCount: 0, ready: false, state: { waiting: { reason } } }],
+    });
+    await toldOf(async () => cluster.setStatus(PODS, "trading", "echo-1", waiting("ContainerCreating")));
+    await toldOf(async () => cluster.setStatus(PODS, "trading", "echo-1", waiting("ImagePullBackOff")));
+    expect(problem()).toBe("main: ImagePullBackOff");
   });
 });

@@ -26,6 +26,7 @@ import {
   disruptionBudgetOf,
   LABELS,
 } from "./deployment.ts";
+import { problemOf, problemsOf } from "./problem.ts";
 
 // What a pass sees of the API server: copies that follow it, and that know what was written from here at once.
 
@@ -47,6 +48,8 @@ interface Pod extends KubeObject {
       readonly restartCount: number;
       readonly state?: { readonly running?: { readonly startedAt?: string } };
     }[];
+    /** Why it is not ready, in one sentence: what is kept of all that a pod says of that. */
+    readonly problem?: string;
   };
 }
 
@@ -254,6 +257,7 @@ export class View {
         identity: configuration === undefined ? { model } : { model, configuration },
         ...(restartedAt === undefined ? {} : { restartedAt }),
         ...times(deployment, own),
+        ...problemsOf(deployment, own),
       };
     });
   }
@@ -335,10 +339,13 @@ function withoutManagers<T extends KubeObject>(object: T): T {
 }
 
 /** Without what nobody here looks at, which is most of it. */
-function partOf({ metadata, status }: Pod): Pod {
+function partOf(pod: Pod): Pod {
+  const { metadata, status } = pod;
+  const problem = problemOf(pod);
   return {
     metadata: withoutManagers({ metadata }).metadata,
     status: {
+      ...(problem === undefined ? {} : { problem }),
       conditions: (status?.conditions ?? []).filter(({ type }) => type === "Ready"),
       containerStatuses: (status?.containerStatuses ?? []).map(({ restartCount, state }) => ({
         restartCount,

@@ -50,6 +50,8 @@ export interface RevisionView {
   readonly crashedAt?: number | undefined;
   /** Milliseconds since 1970 since when it lacks replicas, and the last one has gone; absent where it has enough. */
   readonly downSince?: number | undefined;
+  /** Why pods do not come, or do not stay, in one short sentence; absent where nothing is said of it. */
+  readonly problem?: string | undefined;
 }
 
 /** The ledger as it stands. */

@@ -204,3 +204,130 @@ describe("flagger", () => {
     expect(touched).toEqual([]);
   });
 });
+
+describe("flagger #1588", () => {
+  const DEADLINE_SECONDS = 60;
+  const limited = (draft: Draft) => {
+    draft["progressDeadlineSeconds"] = DEADLINE_SECONDS;
+    draft["limits"] = [{ name: "loss", query: "x", max: "1000" }];
+  };
+  const ways: Readonly<Record<string, (draft: Draft) => void>> = {
+    "a canary": (draft) => {
+      byInstruments(draft);
+      limited(draft);
+    },
+    "a canary by weight": (draft) => {
+      byWeight(draft);
+      limited(draft);
+    },
+    "blue/green": (draft) => {
+      draft["strategy"] = { blueGreen: { autoPromotionSeconds: 600, scaleDownDelaySeconds: 60 } };
+      limited(draft);
+    },
+  };
+  const set = (world: World, revision: string, available: number) =>
+    Object.assign(world.pods.get(revision) ?? {}, {
+      available,
+      downSince: available === 0 ? world.now : undefined,
+    });
+
+  /** v2 is to be promoted, and one of its pods does not come. */
+  function hanging(change: (draft: Draft) => void): Released {
+    const world = new World(specOf("1.0.0", change));
+    const draft: Draft = { stream: {} };
+    change(draft);
+    world.hasStream = draft["stream"] !== undefined;
+    world.begin();
+    const v1 = world.revision();
+    world.update(specOf("2.0.0", change));
+    const v2 = world.revision();
+    world.settle();
+    world.wait(4);
+    world.tell("promote-full");
+    world.pass();
+    world.pass();
+    expect(world.status.lastVerb?.result).toBe("accepted: it gets everything");
+    set(world, v2, 1);
+    world.settle();
+    expect(world.status.decision).toMatchObject({ kind: "Promote", revision: v2 });
+    return { world, v1, v2 };
+  }
+
+  const isBack = ({ world, v1, v2 }: Released, ended: object) => {
+    expect(world.status).toMatchObject({
+      stable: { revision: v1 },
+      history: [{ revision: v2, ...ended }, {}],
+    });
+    expect(world.status.decision).toBeUndefined();
+    if (world.hasStream) expect(new Set(world.owners.values())).toEqual(new Set([v1]));
+    else expect(world.pods.get(v1)).toMatchObject({ replicas: 4, available: 4 });
+  };
+
+  describe.each(Object.entries(ways))("%s: a promotion that hangs", (_, change) => {
+    it("(a) ends at its deadline", () => {
+      const hung = hanging(change);
+      hung.world.wait(DEADLINE_SECONDS + 1);
+      isBack(hung, { completionStatus: "RolledBack", reason: "ProgressDeadlineExceeded" });
+    });
+
+    it("(b) ends when it has had no pod for ten seconds, and says meanwhile that nobody decides", () => {
+      const hung = hanging(change);
+      const { world, v1, v2 } = hung;
+      for (const key of world.owners.keys()) world.owners.set(key, v2);
+      set(world, v2, 0);
+      world.wait(9);
+      expect(world.status.decision?.kind).toBe("Promote");
+      const available = world.status.conditions?.find(({ type }) => type === "Available");
+      if (world.hasStream) {
+        expect(available).toMatchObject({ status: "False", reason: "NoReplica" });
+        expect(world.status.message).toContain(`nobody decides: ${v2} has no available replica`);
+      } else expect(world.pods.get(v1)?.available).toBeGreaterThan(0);
+      world.wait(2);
+      isBack(hung, { completionStatus: "RolledBack", reason: "CandidateUnavailable" });
+      expect(world.status.conditions?.find(({ type }) => type === "Available")?.status).toBe("True");
+    });
+
+    it("(c) ends when a limit is breached", () => {
+      const hung = hanging(change);
+      hung.world.measure = () => ({ value: 1001 });
+      hung.world.wait(2);
+      isBack(hung, { completionStatus: "RolledBack", reason: "AnalysisFailed" });
+    });
+
+    it("(d) is superseded by a newer spec, and by one that goes back", () => {
+      const back = hanging(change);
+      back.world.update(specOf("1.0.0", change));
+      back.world.settle();
+      isBack(back, { completionStatus: "Superseded", message: "the spec has gone back" });
+      const { world, v1, v2 } = hanging(change);
+      world.update(specOf("3.0.0", change));
+      world.settle();
+      expect(world.status).toMatchObject({
+        stable: { revision: v1 },
+        candidate: { revision: world.revision() },
+        history: [{ revision: v2, completionStatus: "Superseded", message: "a newer release has come" }, {}],
+      });
+    });
+
+    it("(e) goes back by undo, by rollback and by abort, and the answer says so", () => {
+      const undone = hanging(change);
+      undone.world.tell("undo", undone.v2, { reason: "it hangs" });
+      undone.world.pass();
+      expect(undone.world.status.lastVerb?.result).toBe(`accepted: back to ${undone.v1}`);
+      undone.world.settle();
+      isBack(undone, { completionStatus: "Superseded", message: "a person has undone it" });
+      expect(undone.world.status.candidate).toBeUndefined();
+      // As `baton rollback` asks for it.
+      const rolledBack = hanging(change);
+      rolledBack.world.tell("undo", rolledBack.v2, { to: rolledBack.v1 });
+      rolledBack.world.settle();
+      isBack(rolledBack, { completionStatus: "Superseded" });
+      const aborted = hanging(change);
+      aborted.world.tell("abort");
+      aborted.world.pass();
+      expect(aborted.world.status.lastVerb?.result).toBe(`accepted: everything goes back to ${aborted.v1}`);
+      aborted.world.settle();
+      isBack(aborted, { completionStatus: "Aborted" });
+    });
+  });
+});

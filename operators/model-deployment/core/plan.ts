@@ -5,7 +5,7 @@ import { goBack, promote } from "./conclude.ts";
 import { closedGates } from "./gates.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
 import { phaseAndConditions, wasPaused } from "./phase.ts";
-import { advance, type Hold, podsHold } from "./release.ts";
+import { advance, DOWN_MS, type Hold, podsHold, SCALED_TO_ZERO, steadySince } from "./release.ts";
 import {
   addHistory,
   historyEntry,
@@ -16,7 +16,7 @@ import {
   time,
   without,
 } from "./report.ts";
-import { desiredRevision, templateOf } from "./revision.ts";
+import { desiredRevision, scaleStable, templateOf } from "./revision.ts";
 import { ownsEverything, stepsOf, weightAt } from "./steps.ts";
 import { obey } from "./verbs.ts";
 
@@ -111,16 +111,25 @@ function goOn(observed: Observed, status: Status, commanded: Omit<Decision, "at"
   if (status.decision !== undefined) {
     const { revision } = status.decision;
     if (!isLost(observed, status.decision)) return act(observed, status, status.decision);
-    const message = "the spec has changed before it was made";
+    const message = "its Deployment is gone, and the spec does not say how to make it";
     return decided(observed, status, { kind: "Supersede", revision, reason: "NewSpec", message });
   }
   if (commanded !== undefined) return decided(observed, status, commanded);
   if (stable === undefined) return first(observed, status, desired);
   const candidate = status.candidate?.revision;
   if (candidate === undefined) return settled(observed, status, desired);
-  if (candidate === desired) return release(observed, status, candidate, stable.revision);
-  const message = desired === stable.revision ? "the spec has gone back" : "a newer release has come";
+  const message = overtaken(observed, status, candidate);
+  if (message === undefined) return release(observed, status, candidate, stable.revision);
   return decided(observed, status, { kind: "Supersede", revision: candidate, reason: "NewSpec", message });
+}
+
+/** Why a candidate is no longer what is asked for; undefined while it is, or where what is asked for cannot be made out. */
+function overtaken(observed: Observed, status: Status, candidate: string): string | undefined {
+  const desired = desiredRevision(observed.object.spec, status);
+  if (desired === candidate) return undefined;
+  if (desired === status.pinned?.revision) return "a person has undone it";
+  if (observed.invalid !== undefined) return undefined;
+  return desired === status.stable?.revision ? "the spec has gone back" : "a newer release has come";
 }
 
 /** It was to be promoted before its Deployment was made, and nobody says any more how to make it. */
@@ -149,12 +158,16 @@ function first(observed: Observed, status: Status, desired: string): Pass {
   const view = revisions.find(({ revision }) => revision === desired);
   const pass = { status, events: [], due: [], effects: [] as readonly Effect[] };
   const started = status.releaseStartedAt ?? time(now);
+  const nobody = spec.replicas === 0 ? SCALED_TO_ZERO : undefined;
   if (view === undefined || view.replicas !== spec.replicas) {
     const scale: Effect = { kind: "Scale", revision: desired, replicas: spec.replicas, template: "spec" };
-    return { ...pass, status: { ...status, releaseStartedAt: started }, effects: [scale], holds: undefined };
+    return { ...pass, status: { ...status, releaseStartedAt: started }, effects: [scale], holds: nobody };
   }
+  if (nobody !== undefined) return { ...pass, holds: nobody };
   const pods = podsHold(view, spec.replicas);
-  if (pods !== undefined) return { ...pass, holds: pods };
+  // One that was asked for before, and never came, takes the room of this one.
+  const dead = revisions.filter(({ revision, available }) => revision !== desired && available === 0);
+  if (pods !== undefined) return { ...pass, effects: end(dead), holds: pods };
   if (stream !== undefined && !ownsEverything(desired, stream.owners)) {
     if (!stream.reachable) {
       return {
@@ -192,15 +205,16 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   // Partitions that were added belong to nobody yet; and what was asked for by an operator that is no more has to be seen
   // through.
   const isOpen = stream?.movingTo !== undefined;
-  if (stream?.reachable === true && (isOpen || !ownsEverything(stable, stream.owners))) {
+  const view = revisions.find(({ revision }) => revision === stable);
+  const isAlive = (view?.available ?? 0) > 0;
+  if (stream?.reachable === true && isAlive && (isOpen || !ownsEverything(stable, stream.owners))) {
     effects.push({ kind: "Route", instruments: [REST], to: stable, caughtUp: false });
   }
   const due: number[] = [];
-  const view = revisions.find(({ revision }) => revision === stable);
-  if (view?.replicas !== object.spec.replicas) {
+  if (view !== undefined && view.replicas !== object.spec.replicas) {
     const template = templateOf(object.spec, stable);
     effects.push({ kind: "Scale", revision: stable, replicas: object.spec.replicas, template });
-  }
+  } else effects.push(...scaleStable(observed, stable, object.spec.replicas));
   const { restart } = status;
   if (restart?.revision === stable && view !== undefined && view.restartedAt !== restart.at) {
     effects.push({ kind: "Restart", revision: stable, at: restart.at });
@@ -208,20 +222,25 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   const { previousStable } = status;
   const warm = previousStable !== undefined && Date.parse(previousStable.scaleDownAt) > now;
   if (warm) due.push(Date.parse(previousStable.scaleDownAt));
-  const keep = warm ? previousStable.revision : undefined;
-  for (const { revision, replicas } of revisions) {
-    if (revision === stable || revision === keep || revision === desired || replicas === 0) continue;
-    effects.push({ kind: "Scale", revision, replicas: 0, template: "own" });
-  }
-  effects.push(...pruned(observed, status, [stable, desired, ...(keep === undefined ? [] : [keep])]));
+  const keep = [
+    stable,
+    desired,
+    ...(warm ? [previousStable.revision] : []),
+    ...stillNeeded(observed, stable),
+  ];
+  effects.push(...end(revisions.filter(({ revision }) => !keep.includes(revision))));
+  effects.push(...pruned(observed, status, keep));
   const next = warm ? status : without(status, ["previousStable"]);
   const condemned = (status.condemned ?? []).includes(desired);
   if (desired === stable || condemned) {
     const old = revisions.find(({ revision }) => revision === desired);
     // One that was condemned is not started again by the way.
-    if (condemned && (old?.replicas ?? 0) > 0)
-      effects.push({ kind: "Scale", revision: desired, replicas: 0, template: "own" });
-    return { status: next, effects, events: [], due, holds: undefined };
+    if (condemned && old !== undefined && !stillNeeded(observed, stable).includes(desired))
+      effects.push(...end([old]));
+    const halted: Hold = { reason: "Halted", message: "the kill switch is on: nobody decides", paused: true };
+    const isHalted = stream?.halted === true ? halted : undefined;
+    const holds = object.spec.replicas === 0 ? SCALED_TO_ZERO : isHalted;
+    return { status: next, effects, events: [], due, holds };
   }
   const started = time(now);
   const model = modelOf(object.spec.model, status, desired);
@@ -243,9 +262,46 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   };
 }
 
+const end = (revisions: Observed["revisions"]): Effect[] =>
+  revisions
+    .filter(({ replicas }) => replicas > 0)
+    .map(({ revision }) => ({ kind: "Scale", revision, replicas: 0, template: "own" }));
+
+/**
+ * Revisions that were taken back and go on all the same, for stable had no replica that could take over: those that own
+ * something; without a stream all that run, until stable has a replica. One that is dead itself takes the room of the fix.
+ */
+function stillNeeded({ now, revisions, stream }: Observed, stable: string): readonly string[] {
+  const isAlive = revisions.some(({ revision, available }) => revision === stable && available > 0);
+  const owners = stream === undefined ? undefined : [...stream.owners.values()];
+  return revisions
+    .filter(({ revision, available, downSince = now }) => {
+      if (owners === undefined) return !isAlive && available > 0;
+      // Where Kafka is away it is not known who owns what.
+      if (stream?.reachable === false) return true;
+      return owners.includes(revision) && (available > 0 || now - downSince <= DOWN_MS);
+    })
+    .map(({ revision }) => revision);
+}
+
 function release(observed: Observed, status: Status, candidate: string, stable: string): Pass {
   const { now, object } = observed;
   const fast = isFast(observed, status, candidate);
+  const stableView = observed.revisions.find(({ revision }) => revision === stable);
+  const { stream } = observed;
+  const isOther = (revision: string | undefined) => revision !== stable && revision !== candidate;
+  const isHeld = [...(stream?.owners.values() ?? [])].some((owner) => owner !== undefined && isOther(owner));
+  const isBack = (stableView?.available ?? 0) > 0 && steadySince(stableView, object.spec) <= now;
+  if (isHeld && stream?.reachable === true && isBack) {
+    // What was taken back while stable had no replica goes first; then this one begins anew.
+    const message = "stable has replicas again: it gets everything first";
+    return decided(observed, status, {
+      kind: "Supersede",
+      revision: candidate,
+      reason: "StableAvailable",
+      message,
+    });
+  }
   const steps = stepsFor(observed, status, candidate);
   const before = (type: string) => status.conditions?.find((condition) => condition.type === type);
   const progress = advance(
@@ -260,7 +316,9 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
       progressedAt: wasPaused(status) ? now : Date.parse(status.progressedAt ?? time(now)),
       // A release that has just begun says no more of itself than its phase.
       incomplete: ["Pods", "Coherence", "Progressing"].includes(before("Progressing")?.reason ?? ""),
-      paused: object.spec.paused || status.pausedAt !== undefined,
+      // A person who goes back does so whatever the spec says.
+      paused: (object.spec.paused && status.pinned?.revision !== candidate) || status.pausedAt !== undefined,
+      fast,
       closed: fast ? [] : closedGates(object.spec.gates ?? [], status.approvals ?? []),
     },
     status.analysis ?? [],
@@ -276,17 +334,14 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
   };
   const { effects, due, holds } = progress;
   if (progress.decision !== undefined) return decided(observed, next, progress.decision);
-  const stableScale = stableReplicas(observed, steps, progress.index);
-  const stableView = observed.revisions.find(({ revision }) => revision === stable);
-  const scale: Effect[] =
-    stableView?.replicas === stableScale
-      ? []
-      : [{ kind: "Scale", revision: stable, replicas: stableScale, template: "own" }];
+  const scale = scaleStable(observed, stable, stableReplicas(observed, steps, progress.index));
   const events: Note[] =
     progress.index > (status.currentStepIndex ?? 0)
       ? [{ type: "Normal", reason: "StepCompleted", message: stepMessage(candidate, steps, progress.index) }]
       : [];
-  return { status: next, effects: [...scale, ...effects], events, due, holds };
+  const keep = [stable, candidate, status.previousStable?.revision, ...stillNeeded(observed, stable)];
+  const over = end(observed.revisions.filter(({ revision }) => !keep.includes(revision)));
+  return { status: next, effects: [...scale, ...over, ...effects], events, due, holds };
 }
 
 function stepMessage(candidate: string, steps: readonly CanaryStep[], done: number): string {
@@ -297,7 +352,7 @@ function stepMessage(candidate: string, steps: readonly CanaryStep[], done: numb
 /** Without a stream the weight is in the numbers of replicas; with one stable computes everything all the while. */
 function stableReplicas({ object, stream }: Observed, steps: readonly CanaryStep[], index: number): number {
   const { replicas } = object.spec;
-  if (stream !== undefined) return replicas;
+  if (stream !== undefined || replicas === 0) return replicas;
   // The steps that are done: stable shrinks when the candidate has grown.
   return Math.max(1, replicas - Math.floor((replicas * (weightAt(steps, index - 1) ?? 0)) / 100));
 }
@@ -307,10 +362,19 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
   const { kind, revision, reason } = decision;
   const result =
     kind === "Promote"
-      ? promote(observed, status, stepsFor(observed, status, revision))
+      ? {
+          ...promote(observed, status, {
+            steps: stepsFor(observed, status, revision),
+            fast: isFast(observed, status, revision),
+            overtaken: overtaken(observed, status, revision),
+          }),
+          stableIsLost: false,
+        }
       : { ...goBack(observed, status, revision), status, instead: undefined };
   if (result.instead !== undefined) return decided(observed, result.status, result.instead);
-  if (!result.done) return { ...result, events: [], due: result.due ?? [] };
+  // A broken stable does not block the fix: it is released from where things stand, and what was taken back ends with it.
+  const isOver = result.done || (result.stableIsLost && hasFix(observed, status, decision));
+  if (!isOver) return { ...result, events: [], due: result.due ?? [] };
   const cleared = without(status, [
     "decision",
     "candidate",
@@ -367,6 +431,15 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     due: [now],
     holds: undefined,
   };
+}
+
+/** Whether something else than stable is asked for, and may be tried. */
+function hasFix({ object, invalid }: Observed, status: Status, { kind, revision }: Decision): boolean {
+  const { pinned, stable, condemned = [] } = status;
+  const desired = desiredRevision(object.spec, status);
+  if (invalid !== undefined && desired !== pinned?.revision) return false;
+  if (desired === stable?.revision || condemned.includes(desired)) return false;
+  return desired !== revision || kind === "Supersede";
 }
 
 /** What a person has asked to go back to has been here before, as what was promoted not long ago. */

@@ -33,6 +33,8 @@ export interface Release {
   readonly paused: boolean;
   /** Gates that lack approvals. */
   readonly closed: readonly Closed[];
+  /** It has been here before: going back to it waits for no freeze window. */
+  readonly fast: boolean;
 }
 
 /**
@@ -42,7 +44,7 @@ export interface Release {
 const STEADY_MS = 3_000;
 const STEADY_AFTER_CRASH_MS = 30_000;
 /** A candidate that decides on something and has had no replica for so long is taken back. */
-const DOWN_MS = 10_000;
+export const DOWN_MS = 10_000;
 
 /** What a pass makes of a release. */
 export interface Progress {
@@ -73,7 +75,8 @@ export interface Hold {
     | "SharedCause"
     | "Frozen"
     | "KafkaUnavailable"
-    | "Halted";
+    | "Halted"
+    | "ScaledToZero";
   readonly message: string;
   /** A pause, which no deadline counts. */
   readonly paused: boolean;
@@ -114,15 +117,17 @@ export function advance(
     // The deadline stands still while somebody has asked for the pause.
     const progressedAt = holds?.paused === true ? now : release.progressedAt;
     const deadline = progressedAt + spec.progressDeadlineSeconds * 1000;
+    const isLate = now > deadline;
+    const canEnd = canGoBack(observed, release);
     return {
       index,
       stepStartedAt,
       progressedAt,
       analysis,
       effects: [...effects, ...more],
-      holds,
-      decision: decision ?? (now > deadline ? late(release.candidate, holds) : undefined),
-      due: [...due, ...wakeAt, ...(holds?.paused === true ? [] : [deadline + 1])],
+      holds: isLate && !canEnd ? stuck(holds) : holds,
+      decision: decision ?? (isLate && canEnd ? late(release.candidate, holds) : undefined),
+      due: [...due, ...wakeAt, ...(holds?.paused === true || isLate ? [] : [deadline + 1])],
     };
   };
 
@@ -134,6 +139,9 @@ export function advance(
   const step = steps[index];
   const replicas = candidateReplicas(steps, index, spec.replicas, stream !== undefined);
   const template = templateOf(spec, release.candidate);
+  // Nobody could take anything over.
+  if (spec.replicas === 0)
+    return stay(SCALED_TO_ZERO, undefined, view?.replicas === 0 ? [] : [zero(release, spec)]);
   const scale: Effect = { kind: "Scale", revision: release.candidate, replicas, template };
   const pods = podsHold(view, replicas);
   if (pods !== undefined) return stay(pods, undefined, view?.replicas === replicas ? [] : [scale]);
@@ -146,7 +154,7 @@ export function advance(
   if (release.paused) {
     return stay({ reason: "PausedByUser", message: "paused by a person", paused: true });
   }
-  const frozen = freezeHold(spec, now);
+  const frozen = release.fast ? undefined : freezeHold(spec, now);
   if (frozen !== undefined) return stay(frozen.hold, undefined, [], [frozen.until]);
   const still = streamHold(stream);
   if (still !== undefined) return stay(still);
@@ -210,6 +218,40 @@ export function advance(
     caughtUp: true,
   };
   return stay({ reason: "Moving", message, paused: false }, undefined, [route]);
+}
+
+export const SCALED_TO_ZERO: Hold = {
+  reason: "ScaledToZero",
+  message: "nobody decides: spec.replicas is 0",
+  paused: true,
+};
+
+function zero({ candidate }: Release, spec: ModelDeploymentSpec): Effect {
+  return { kind: "Scale", revision: candidate, replicas: 0, template: templateOf(spec, candidate) };
+}
+
+/**
+ * Whether a candidate that is late may be taken back: where it decides on something, stable has to have a replica. What is
+ * alive is not given to what is dead because it is slow.
+ */
+export function canGoBack(
+  { revisions, stream }: Observed,
+  { candidate, stable, index }: Pick<Release, "candidate" | "stable" | "index">,
+): boolean {
+  const available = (of: string) => revisions.find(({ revision }) => revision === of)?.available ?? 0;
+  if (available(stable) > 0) return true;
+  if (stream !== undefined) return !ownsAny(candidate, stream.owners) && stream.movingTo !== candidate;
+  return index === 0 || available(candidate) === 0;
+}
+
+/** Why a release that is late is not taken back. */
+export function stuck(holds: Hold | undefined): Hold {
+  const why = holds?.message ?? "not known why";
+  return {
+    reason: holds?.reason ?? "Pods",
+    message: `it is late (${why}), and stable has no replica to go back to`,
+    paused: false,
+  };
 }
 
 /** What is seen of a candidate, whether it is still being tried or is to be promoted. */
@@ -323,9 +365,15 @@ export function streamHold(stream: StreamView | undefined): Hold | undefined {
 export function podsHold(view: RevisionView | undefined, replicas: number): Hold | undefined {
   const available = view?.available ?? 0;
   if (view === undefined || view.replicas !== replicas || available < replicas) {
-    return { reason: "Pods", message: `${available} of ${replicas} replicas are available`, paused: false };
+    const message = `${available} of ${replicas} replicas are available${because(view)}`;
+    return { reason: "Pods", message, paused: false };
   }
   return coherenceHold(view);
+}
+
+/** What is known of why a revision's pods do not come. */
+export function because(view: RevisionView | undefined): string {
+  return view?.problem === undefined ? "" : `: ${view.problem}`;
 }
 
 /** One server of eight with another model is what ended Knight Capital: nobody decides before all say the same. */

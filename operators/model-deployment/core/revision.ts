@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { ModelDeploymentStatus } from "../api/status.ts";
+import type { Effect, Observed } from "./observed.ts";
 
 /** What a revision is made of: a change of any of it makes another one. */
 export function configurationOf({ model, template, stream }: ModelDeploymentSpec): unknown {
@@ -43,6 +44,15 @@ function canonical(value: unknown): string {
 /** Where the spec describes another revision than this one, this one's own template is kept. */
 export function templateOf(spec: ModelDeploymentSpec, revision: string): "spec" | "own" {
   return revision === revisionOf(spec) ? "spec" : "own";
+}
+
+/** Stable gets so many replicas; nothing where it has them, or its Deployment is gone and nobody says how to make it. */
+export function scaleStable({ object, revisions }: Observed, stable: string, replicas: number): Effect[] {
+  const view = revisions.find(({ revision }) => revision === stable);
+  const template = view === undefined ? "spec" : "own";
+  if (view?.replicas === replicas || (view === undefined && templateOf(object.spec, stable) === "own"))
+    return [];
+  return [{ kind: "Scale", revision: stable, replicas, template }];
 }
 
 /** The revision that is to decide: the spec's, unless a person has undone that one. */

@@ -17,7 +17,7 @@ describe("undo", () => {
     const { world, v1, v2 } = promoted();
     world.tell("undo", v2, { reason: "it loses money" });
     world.settle();
-    expect(world.status.lastVerb?.result).toBe(`done: back to ${v1}`);
+    expect(world.status.lastVerb?.result).toBe(`accepted: back to ${v1}`);
     expect(world.status.stable?.revision).toBe(v1);
     expect(world.status.stable?.version).toBe("1.0.0");
     expect(new Set(world.owners.values())).toEqual(new Set([v1]));
@@ -145,18 +145,64 @@ describe("notes", () => {
   });
 });
 
-it("a spec that changes while a promotion is on its way does not change whose pods are scaled", () => {
-  const { world, v2 } = promoted();
-  world.update(specOf("3.0.0"));
-  world.settle();
-  const v3 = world.revision();
-  world.tell("promote-full", v3);
+it("a promotion of what the spec no longer names scales its own pods", () => {
+  const { world, v1, v2 } = promoted();
+  world.tell("undo", v2);
   world.pass();
-  world.update(specOf("4.0.0"));
-  world.pods.set(v3, { replicas: 1, available: 1, coherent: true });
+  world.pass();
+  expect(world.status.decision).toMatchObject({ kind: "Promote", revision: v1 });
+  world.pods.set(v1, { replicas: 1, available: 1, coherent: true });
   const { effects } = world.pass();
-  expect(effects).toContainEqual({ kind: "Scale", revision: v3, replicas: 2, template: "own" });
-  world.wait(15);
-  expect(world.status.stable?.version).toBe("4.0.0");
-  expect(world.pods.get(v2)?.replicas).toBe(0);
+  expect(effects).toContainEqual({ kind: "Scale", revision: v1, replicas: 2, template: "own" });
+  world.settle();
+  expect(world.status.stable?.revision).toBe(v1);
+});
+
+describe("what one can go back to", () => {
+  it("is what was promoted, was not rolled back since, and has a Deployment; a refusal names it", () => {
+    const { world, v1, v2 } = promoted();
+    world.update(specOf("3.0.0"));
+    world.settle();
+    const v3 = world.revision();
+    world.update(specOf("2.0.0"));
+    world.settle();
+    expect(world.status.history?.[0]).toMatchObject({ revision: v3, completionStatus: "Superseded" });
+    const refused = (to: string) => {
+      world.tell("undo", v2, { to });
+      world.settle();
+      return world.status.lastVerb?.result;
+    };
+    // Its Deployment is there, and it never decided on everything.
+    expect(world.pods.has(v3)).toBe(true);
+    expect(refused(v3)).toBe(`refused: ${v3} was never promoted; it can go back to ${v1} (1.0.0)`);
+    expect(refused("r-no")).toBe(`refused: the Deployment of r-no is gone; it can go back to ${v1} (1.0.0)`);
+    world.pods.delete(v1);
+    expect(refused(v1)).toBe(`refused: the Deployment of ${v1} is gone; it can go back to none`);
+  });
+
+  it("is named by a retry that is refused, too", () => {
+    const { world, v2 } = promoted();
+    world.update(specOf("3.0.0"));
+    world.settle();
+    const v3 = world.revision();
+    world.tell("abort", v3);
+    world.settle();
+    world.tell("retry", v2);
+    world.settle();
+    expect(world.status.lastVerb?.result).toBe(`refused: ${v2} was not rolled back; these were: ${v3}`);
+  });
+});
+
+it("undo goes back inside a freeze window and whatever spec.paused says", () => {
+  const change = (spec: Draft) => {
+    spec["freezeWindows"] = [{ from: "2026-01-01T00:00:10Z", to: "2026-01-01T01:00:00Z" }];
+    spec["strategy"] = { canary: { steps: [{ setInstruments: { all: true } }] } };
+  };
+  const { world, v1, v2 } = promoted(change);
+  expect(world.status.stable?.revision).toBe(v2);
+  world.update({ ...world.spec, paused: true });
+  world.tell("undo", v2);
+  world.settle();
+  expect(world.status.stable?.revision).toBe(v1);
+  expect(new Set(world.owners.values())).toEqual(new Set([v1]));
 });

@@ -2,7 +2,8 @@ import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { closedGates, describeGate } from "./gates.ts";
 import type { Command, Note, Observed } from "./observed.ts";
-import { revisionOf } from "./revision.ts";
+import { freezeHold } from "./release.ts";
+import { desiredRevision, revisionOf } from "./revision.ts";
 
 // What people ask for. Each command is obeyed once, means one revision, and is answered in status.
 
@@ -18,7 +19,8 @@ export interface Obeyed {
   readonly decision?: Omit<Decision, "at">;
 }
 
-export function obey({ object, now, revisions }: Observed): Obeyed {
+export function obey(observed: Observed): Obeyed {
+  const { object, now } = observed;
   const { command, status, spec } = object;
   if (command === undefined || command.id === status.lastVerb?.id) return { status, events: [] };
   const { verb, id, revision, reason } = command;
@@ -38,16 +40,15 @@ export function obey({ object, now, revisions }: Observed): Obeyed {
   const named = revisionOf(spec);
   const to = command.to ?? previousOf(status);
   const why =
-    refusal(command, status, named) ??
-    undoRefusal(command, to, status, revisions) ??
-    gateRefusal(command, spec, status);
+    refusal(command, observed) ?? undoRefusal(command, to, observed) ?? gateRefusal(command, spec, status);
   if (why !== undefined) return answer(`refused: ${why}`);
   const { pausedAt: _, ...unpaused } = status;
   switch (verb) {
     case "retry": {
+      if (status.decision?.revision === revision) return retryOnTheWayBack(observed, answer);
       const { pinned, ...rest } = status;
       const kept = pinned === undefined || pinned.instead === revision ? rest : status;
-      return answer("done", {
+      return answer(`done: ${revision} may be released again`, {
         ...kept,
         condemned: (status.condemned ?? []).filter((one) => one !== revision),
       });
@@ -56,14 +57,15 @@ export function obey({ object, now, revisions }: Observed): Obeyed {
       // Back to what the spec names: then nothing stands in its way.
       const { pinned: __, ...rest } = status;
       const pinned = { revision: to ?? "", instead: named, ...(reason === undefined ? {} : { reason }), at };
-      return answer(`done: back to ${to}`, to === named ? rest : { ...status, pinned });
+      const result = `accepted: back to ${to}${untilAlive(observed, to)}`;
+      return answer(result, to === named ? rest : { ...status, pinned });
     }
     case "restart":
-      return answer("done: its pods are made anew", { ...status, restart: { revision, at } });
+      return answer("accepted: its pods are made anew", { ...status, restart: { revision, at } });
     case "pause":
       return answer("done", { ...status, pausedAt: at });
     case "resume":
-      return answer("done", unpaused);
+      return answer(spec.paused ? "done: spec.paused still holds it" : "done", unpaused);
     case "promote": {
       const currentStepIndex = (status.currentStepIndex ?? 0) + 1;
       return answer("done: one step on", {
@@ -84,17 +86,19 @@ export function obey({ object, now, revisions }: Observed): Obeyed {
     case "promote-full": {
       const message = "a person has promoted it";
       return {
-        ...answer("done", unpaused),
+        ...answer(`accepted: it gets everything${untilHeld(observed)}`, unpaused),
         decision: { kind: "Promote", revision, reason: "FullPromotion", message },
       };
     }
     case "abort": {
       // It beats everything: also a promotion that has been decided.
       const { decision, ...undecided } = status;
-      if (decision !== undefined && decision.kind !== "Promote") return answer("done: it goes back already");
+      const stable = status.stable?.revision;
+      if (decision?.kind === "Rollback" || decision?.kind === "Abort")
+        return answer(`accepted: it goes back already${untilAlive(observed, stable)}`);
       const message = "a person has aborted it";
       return {
-        ...answer("done", undecided),
+        ...answer(`accepted: everything goes back to ${stable}${untilAlive(observed, stable)}`, undecided),
         decision: { kind: "Abort", revision, reason: "Aborted", message },
       };
     }
@@ -104,19 +108,47 @@ export function obey({ object, now, revisions }: Observed): Obeyed {
 /** The revision that was promoted before the stable one; with a candidate, the stable one. */
 function previousOf({ stable, candidate, history = [] }: Status): string | undefined {
   if (candidate !== undefined) return stable?.revision;
-  return history.find(
-    ({ revision, completionStatus }) =>
-      revision !== stable?.revision &&
-      (completionStatus === "Promoted" || completionStatus === "FastPromoted"),
-  )?.revision;
+  return promotions(history).find(({ revision }) => revision !== stable?.revision)?.revision;
 }
 
-function refusal({ verb, revision }: Command, status: Status, named: string): string | undefined {
-  const { candidate, stable, condemned = [], decision, pinned } = status;
-  if (verb === "retry") {
-    if (condemned.includes(revision) || pinned?.instead === revision) return undefined;
-    return `${revision} was not rolled back`;
-  }
+/** It goes back to begin anew: who has said so means the release that is being taken back. */
+function retryOnTheWayBack(observed: Observed, answer: (result: string, changed?: Status) => Obeyed): Obeyed {
+  const { status } = observed.object;
+  const { decision, ...undecided } = status;
+  const { pinned, ...unpinned } = undecided;
+  const { revision = "", message: why = "" } = decision ?? {};
+  const kept = pinned?.instead === revision ? unpinned : undecided;
+  const message = `a person tries it again after: ${why}`.slice(0, 1024);
+  return {
+    ...answer(`accepted: it begins anew when ${status.stable?.revision} has everything, or is lost`, kept),
+    decision: { kind: "Supersede", revision, reason: "Retry", message },
+  };
+}
+
+/** What an answer adds where a revision cannot take over yet. */
+function untilAlive({ object, revisions }: Observed, to: string | undefined): string {
+  if (object.status.stable?.revision !== to) return "";
+  const isAlive = revisions.some(({ revision, available }) => revision === to && available > 0);
+  return isAlive ? "" : ", as soon as it has a replica";
+}
+
+/** What an answer adds where a promotion is held. */
+function untilHeld({ object, now }: Observed): string {
+  const { spec } = object;
+  if (spec.paused) return ", when spec.paused is false";
+  if (spec.replicas === 0) return ", when spec.replicas is not 0";
+  const frozen = freezeHold(spec, now);
+  return frozen === undefined ? "" : `, but ${frozen.hold.message}`;
+}
+
+/** Verbs that still mean something of a promotion that is decided. */
+const WHILE_PROMOTED: readonly string[] = ["pause", "resume", "approve", "abort", "undo"];
+
+function refusal({ verb, revision }: Command, observed: Observed): string | undefined {
+  const { object, revisions } = observed;
+  const { status, spec } = object;
+  const { candidate, stable, decision } = status;
+  if (verb === "retry") return retryRefusal(revision, observed);
   const current = candidate ?? (verb === "undo" || verb === "restart" ? stable : undefined);
   if (current === undefined) return "nothing is being released";
   if (current.revision !== revision) {
@@ -125,10 +157,26 @@ function refusal({ verb, revision }: Command, status: Status, named: string): st
   }
   if (verb === "restart") {
     if (candidate === undefined && decision === undefined) return undefined;
-    return `${named} is being released: wait for its end, or abort it`;
+    return `${desiredRevision(spec, status)} is being released: wait for its end, or abort it`;
   }
+  if (verb === "resume" && status.pausedAt === undefined)
+    return spec.paused ? "spec.paused holds it" : "no person has paused it";
   if (decision === undefined || verb === "abort" || verb === "undo") return undefined;
-  return decision.kind === "Promote" ? "it is being promoted already" : "it goes back already";
+  if (decision.kind === "Promote")
+    return WHILE_PROMOTED.includes(verb) ? undefined : "it is being promoted already";
+  if (revisions.some((view) => view.revision === stable?.revision && view.available > 0))
+    return "it goes back already";
+  const ways = `name another revision in the spec, undo to ${reachable(observed) || "none"}, or retry it`;
+  return `it goes back, and ${stable?.revision} has no replica: ${ways}`;
+}
+
+function retryRefusal(revision: string, { object }: Observed): string | undefined {
+  const { decision, condemned = [], pinned } = object.status;
+  if (condemned.includes(revision) || pinned?.instead === revision) return undefined;
+  const isGoing = decision !== undefined && decision.kind !== "Promote" && decision.revision === revision;
+  if (isGoing) return undefined;
+  const known = [...condemned.slice(-MAX_NAMED), ...(pinned === undefined ? [] : [pinned.instead])];
+  return `${revision} was not rolled back; ${known.length === 0 ? "none was" : `these were: ${known.join(", ")}`}`;
 }
 
 /** A gate takes one approval of a person; and nobody gives a release anything past a gate that is closed. */
@@ -153,17 +201,45 @@ function gateRefusal(
   return approvals.length < MAX_APPROVALS ? undefined : `it has had ${MAX_APPROVALS} approvals already`;
 }
 
-function undoRefusal(
-  { verb }: Command,
-  to: string | undefined,
-  status: Status,
-  revisions: Observed["revisions"],
-): string | undefined {
+/** As many as an answer names. */
+const MAX_NAMED = 4;
+
+/** Revisions that one can go back to: promoted once, not condemned, with a Deployment; the newest first. */
+function reachable({ object, revisions }: Observed): string {
+  const { stable, candidate, history = [], condemned = [] } = object.status;
+  const known = new Map(candidate === undefined ? [] : [[stable?.revision, stable?.version]]);
+  for (const { revision, version } of promotions(history))
+    if (!known.has(revision)) known.set(revision, version);
+  if (candidate === undefined) known.delete(stable?.revision);
+  return [...known]
+    .filter(([one = ""]) => one !== candidate?.revision && !condemned.includes(one))
+    .filter(([one]) => revisions.some(({ revision }) => revision === one))
+    .slice(0, MAX_NAMED)
+    .map(([revision, version]) => `${revision} (${version})`)
+    .join(", ");
+}
+
+function promotions(history: NonNullable<Status["history"]>): NonNullable<Status["history"]> {
+  return history.filter(
+    ({ completionStatus }) => completionStatus === "Promoted" || completionStatus === "FastPromoted",
+  );
+}
+
+function undoRefusal({ verb }: Command, to: string | undefined, observed: Observed): string | undefined {
   if (verb !== "undo") return undefined;
+  const why = unreachable(to, observed);
+  if (why === undefined) return undefined;
+  const ways = reachable(observed);
+  return `${why}; it can go back to ${ways || "none"}`;
+}
+
+function unreachable(to: string | undefined, { object, revisions }: Observed): string | undefined {
+  const { stable, candidate, history = [], condemned = [], pinned } = object.status;
   if (to === undefined) return "there is no revision before this one";
-  if (to === status.candidate?.revision) return `${to} is being released already`;
-  if (to === status.stable?.revision && status.candidate === undefined) return `${to} is stable already`;
-  if ((status.condemned ?? []).includes(to)) return `${to} was rolled back: retry it first`;
-  if (revisions.some(({ revision }) => revision === to)) return undefined;
-  return `the Deployment of ${to} is gone: name its model in the spec again`;
+  if (to === candidate?.revision) return `${to} is being released already`;
+  if (to === stable?.revision) return candidate === undefined ? `${to} is stable already` : undefined;
+  if (condemned.includes(to)) return `${to} was rolled back: retry it first`;
+  if (to === pinned?.instead) return undefined;
+  if (!revisions.some(({ revision }) => revision === to)) return `the Deployment of ${to} is gone`;
+  return promotions(history).some(({ revision }) => revision === to) ? undefined : `${to} was never promoted`;
 }
