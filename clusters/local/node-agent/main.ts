@@ -1,14 +1,14 @@
-import { rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { KubeConfig } from "@kubernetes/client-node";
 import { messageOf } from "../errors.ts";
-import { rotateLogs } from "../log-file.ts";
 import { kubeconfig, readCa } from "../pki.ts";
-import { REPOSITORY, readCluster, writeAtomic } from "../state.ts";
+import { REPOSITORY, readCluster, stateRoot, writeAtomic } from "../state.ts";
 import { NodeApi } from "./api.ts";
 import { readImages } from "./images.ts";
-import { PodWorker } from "./pod-worker.ts";
+import { detectIsolation } from "./isolation.ts";
+import { type NodeFacts, PodWorker } from "./pod-worker.ts";
 import { scrapeTargets } from "./scrape.ts";
 import type { Pod } from "./types.ts";
 
@@ -20,9 +20,10 @@ const HOST_IP = "127.0.0.1";
 const TOKEN_SECONDS = 3600;
 const LEASE_MS = 10_000;
 const STATUS_MS = 60_000;
-const ROTATE_MS = 30_000;
 
-const { values } = parseArgs({ options: { cluster: { type: "string", default: "local" } } });
+const { values } = parseArgs({
+  options: { cluster: { type: "string", default: "local" }, helper: { type: "string", default: "" } },
+});
 const cluster = await readCluster(values.cluster);
 if (cluster === undefined) throw new Error(`there is no cluster ${values.cluster}`);
 const log = (line: string) => console.log(`${new Date().toISOString()} ${line}`);
@@ -33,6 +34,17 @@ const api = new NodeApi(config, NODE);
 const ca = await readCa(join(cluster.folder, "pki"));
 const server = `https://127.0.0.1:${cluster.ports.apiserver}`;
 const extraImages = (process.env["BATON_IMAGES"] ?? "").split(":").filter((file) => file !== "");
+const pods = join(cluster.folder, "pods");
+await closePods(pods);
+const hidden = [join(REPOSITORY, ".baton"), stateRoot(), cluster.folder];
+const isolation = await detectIsolation({
+  helper: values.helper,
+  folder: pods,
+  repository: REPOSITORY,
+  hidden,
+});
+log(`containers: ${isolation.mode} ${isolation.reason}`);
+const node: NodeFacts = { helper: values.helper, mode: isolation.mode, repository: REPOSITORY, hidden };
 const images = await readImages([join(REPOSITORY, "clusters/local/images.yaml"), ...extraImages]);
 
 const workers = new Map<string, PodWorker>();
@@ -65,7 +77,7 @@ function onPod(pod: Pod): void {
     return;
   }
   const { name, namespace, uid } = pod.metadata;
-  const folder = join(cluster?.folder ?? "", "pods", `${namespace}_${name}`);
+  const folder = join(pods, `${namespace}_${name}`);
   log(`pod ${namespace}/${name} starts`);
   workers.set(
     uid,
@@ -74,9 +86,9 @@ function onPod(pod: Pod): void {
       podIp: pod.status?.podIP ?? freeIp(),
       hostIp: HOST_IP,
       folder,
-      workingFolder: REPOSITORY,
+      node,
       read: api.reader(namespace),
-      credentials: () => credentials(pod, folder),
+      credentials: (target) => credentials(pod, target),
       publish: async (target, status) => {
         await api.publish(target, status);
         writeTargets();
@@ -108,9 +120,11 @@ function writeTargets(): void {
 }
 
 /** A kubeconfig with the Pod's own token, which is renewed well before it ends. */
-async function credentials(pod: Pod, folder: string): Promise<string> {
+async function credentials(pod: Pod, folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
   const tokenFile = join(folder, "token");
-  const renew = async () => writeFile(tokenFile, await api.token(pod, TOKEN_SECONDS), { mode: 0o600 });
+  // For every user of the Pod's containers; the folder of the Pods is closed to others.
+  const renew = async () => writeFile(tokenFile, await api.token(pod, TOKEN_SECONDS));
   await renew();
   const timer = setInterval(
     () => {
@@ -119,9 +133,16 @@ async function credentials(pod: Pod, folder: string): Promise<string> {
     },
     TOKEN_SECONDS * 1000 * 0.7,
   );
-  const path = join(folder, "kubeconfig");
-  await writeFile(path, kubeconfig(server, ca, "pod", { tokenFile }), { mode: 0o600 });
-  return path;
+  await writeFile(join(folder, "kubeconfig"), kubeconfig(server, ca, "pod", { tokenFile }));
+}
+
+/** Closes the folder of the Pods to other users, and clears away what the containers of an agent that was killed have left. */
+async function closePods(folder: string): Promise<void> {
+  await chmod(folder, 0o700);
+  for (const name of await readdir(folder)) {
+    if (name.startsWith("attempt-")) await rm(join(folder, name), { recursive: true, force: true });
+    else await rm(join(folder, name, "containers"), { recursive: true, force: true });
+  }
 }
 
 async function stop(): Promise<void> {
@@ -139,11 +160,8 @@ await api.registerNode(HOST_IP);
 await api.renewLease();
 setInterval(() => void api.renewLease().catch(complain), LEASE_MS);
 setInterval(() => void api.registerNode(HOST_IP).catch(complain), STATUS_MS);
-setInterval(() => {
-  for (const worker of workers.values()) void rotateLogs(worker.folder).catch(complain);
-}, ROTATE_MS);
 const ready = writeAtomic.bind(undefined, join(cluster.folder, "node-agent.json"));
 await api.followPods(
-  { onPod, onGone, onSynced: () => void ready(JSON.stringify({ pid: process.pid })), log },
+  { onPod, onGone, onSynced: () => void ready(JSON.stringify({ pid: process.pid, isolation })), log },
   stopping.signal,
 );

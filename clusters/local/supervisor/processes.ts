@@ -200,7 +200,10 @@ export async function processSpecs(cluster: ClusterState, toolchain: Toolchain):
     define(
       "node-agent",
       process.execPath,
-      [join(REPOSITORY, "clusters/local/node-agent/main.ts"), "--cluster", cluster.name],
+      [
+        join(REPOSITORY, "clusters/local/node-agent/main.ts"),
+        ...["--cluster", cluster.name, "--helper", tool("baton-container")],
+      ],
       {
         after: ["apiserver", "kafka", "redis"],
         stopTimeoutMs: 40_000,

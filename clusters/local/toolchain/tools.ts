@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** How a tool comes onto the machine when it is not there yet. */
@@ -59,6 +61,17 @@ function goTool(
   return { name, version, accepts, versionArgs: ["--version"], source, coldSeconds };
 }
 
+/** A program whose source is in this repository: it is built anew when that changes. */
+function ownTool(name: string, module: string, coldSeconds: number): Tool {
+  const folder = join(import.meta.dirname, "go", module);
+  const hash = createHash("sha256");
+  for (const file of readdirSync(folder).sort()) hash.update(file).update(readFileSync(join(folder, file)));
+  const version = hash.digest("hex").slice(0, 12);
+  const command = `baton.dev/toolchain/${module}`;
+  const stamp = `-X main.version=${version}`;
+  return goTool(name, version, new RegExp(version), module, command, stamp, coldSeconds);
+}
+
 /** Everything the local cluster runs, in the order in which it is fetched. */
 export const TOOLS: readonly Tool[] = [
   {
@@ -85,6 +98,7 @@ export const TOOLS: readonly Tool[] = [
     source: { kind: "maven" },
     coldSeconds: 10,
   },
+  ownTool("baton-container", "container", 5),
   goTool("etcd", "3.6.16", /etcd Version: 3\.[56]\./, "etcd", "go.etcd.io/etcd/server/v3", "", 50),
   kubernetes("kube-apiserver", 275),
   kubernetes("kube-controller-manager", 75),
