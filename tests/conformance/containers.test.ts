@@ -63,6 +63,8 @@ describe.each(MODES)("a container with %s", (mode) => {
       code: 137,
       signal: 9,
     });
+    // Nothing that the agent ignores is ignored inside.
+    expect((await contained(mode, "kill -INT $$"))?.end.code).toBe(130);
   });
 });
 

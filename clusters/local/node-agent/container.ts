@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ContainerFolders } from "./container-view.ts";
 import { ContainerProcess, type ContainerSpec, execIn } from "./helper.ts";
+import type { RunningTarget } from "./kubelet-server.ts";
 import { runProbe } from "./probe.ts";
 import { type Ended, type ProbeTally, tally } from "./rules.ts";
 import type { Container, Probe } from "./types.ts";
@@ -52,6 +53,11 @@ export class RunningContainer {
 
   get ready(): boolean {
     return this.#ready;
+  }
+
+  /** What another program in it needs to know. */
+  get target(): RunningTarget {
+    return { init: this.#process.started?.init ?? 0, spec: this.#options.spec };
   }
 
   /** SIGTERM for the program, then SIGKILL for all after the grace period. */

@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
-import { LocalError } from "../errors.ts";
+import { LocalError, messageOf } from "../errors.ts";
 import { containerFolders, containerMounts, makeFolders } from "./container-view.ts";
 import { ContainerProcess, type ContainerSpec, type End, type IsolationMode } from "./helper.ts";
 import { DEFAULT_USER } from "./security.ts";
@@ -75,6 +75,9 @@ async function attempt(deps: IsolationDeps, mode: IsolationMode): Promise<End> {
       log: { path: join(base, "attempt.log"), maxBytes: 1_000_000 },
     };
     return await new ContainerProcess(helper, spec).ended;
+  } catch (error) {
+    // Root of a user namespace may not know the users that Pods run as.
+    return { kind: "failed", code: 128, message: messageOf(error) };
   } finally {
     await rm(base, { recursive: true, force: true });
   }

@@ -8,6 +8,8 @@ import { REPOSITORY, readCluster, stateRoot, writeAtomic } from "../state.ts";
 import { NodeApi } from "./api.ts";
 import { readImages } from "./images.ts";
 import { detectIsolation } from "./isolation.ts";
+import { type PodTarget, startKubeletServer } from "./kubelet-server.ts";
+import { finishedTarget } from "./pod-folder.ts";
 import { type NodeFacts, PodWorker } from "./pod-worker.ts";
 import { scrapeTargets } from "./scrape.ts";
 import type { Pod } from "./types.ts";
@@ -22,7 +24,12 @@ const LEASE_MS = 10_000;
 const STATUS_MS = 60_000;
 
 const { values } = parseArgs({
-  options: { cluster: { type: "string", default: "local" }, helper: { type: "string", default: "" } },
+  options: {
+    cluster: { type: "string", default: "local" },
+    /** Paths of baton-container and baton-streams. */
+    helper: { type: "string", default: "" },
+    streams: { type: "string", default: "" },
+  },
 });
 const cluster = await readCluster(values.cluster);
 if (cluster === undefined) throw new Error(`there is no cluster ${values.cluster}`);
@@ -48,6 +55,8 @@ const node: NodeFacts = { helper: values.helper, mode: isolation.mode, repositor
 const images = await readImages([join(REPOSITORY, "clusters/local/images.yaml"), ...extraImages]);
 
 const workers = new Map<string, PodWorker>();
+/** Pods that were over when the agent started, by UID: only their logs are left. */
+const finished = new Map<string, Pod>();
 const stopping = new AbortController();
 let targetsText = "";
 let writing = Promise.resolve();
@@ -70,14 +79,18 @@ function onPod(pod: Pod): void {
   }
   const over = pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
   const { deletionTimestamp } = pod.metadata;
-  if (over && deletionTimestamp === undefined) return;
+  if (over && deletionTimestamp === undefined) {
+    finished.set(pod.metadata.uid, pod);
+    return;
+  }
   if (deletionTimestamp !== undefined) {
     // None of its processes is ours: it was being deleted when an earlier agent ended.
     void api.removePod(pod).catch((error: unknown) => log(`${pod.metadata.name}: ${messageOf(error)}`));
     return;
   }
   const { name, namespace, uid } = pod.metadata;
-  const folder = join(pods, `${namespace}_${name}`);
+  const folder = podFolder(pod);
+  const earlier = [...workers.values()].filter((other) => other.folder === folder);
   log(`pod ${namespace}/${name} starts`);
   workers.set(
     uid,
@@ -86,6 +99,8 @@ function onPod(pod: Pod): void {
       podIp: pod.status?.podIP ?? freeIp(),
       hostIp: HOST_IP,
       folder,
+      // A Pod of this name that was deleted by force may not be gone yet.
+      after: Promise.all(earlier.map((other) => other.end(0, false))),
       node,
       read: api.reader(namespace),
       credentials: (target) => credentials(pod, target),
@@ -99,7 +114,26 @@ function onPod(pod: Pod): void {
   );
 }
 
+/** A Pod for the kubelet's endpoints. */
+function findPod(namespace: string, name: string): PodTarget | undefined {
+  const named = [...workers.values()].filter(({ pod }) => {
+    return pod.metadata.namespace === namespace && pod.metadata.name === name;
+  });
+  const worker = named.at(-1);
+  if (worker !== undefined) return worker.target;
+  for (const pod of finished.values()) {
+    if (pod.metadata.namespace !== namespace || pod.metadata.name !== name) continue;
+    return finishedTarget(pod, podFolder(pod));
+  }
+  return undefined;
+}
+
+function podFolder({ metadata }: Pod): string {
+  return join(pods, `${metadata.namespace}_${metadata.name}`);
+}
+
 function onGone(uid: string): void {
+  finished.delete(uid);
   const worker = workers.get(uid);
   if (worker === undefined) return;
   // Forced deletion: the API server no longer knows the Pod, so nothing is reported.
@@ -156,10 +190,16 @@ process.on("SIGTERM", () => void stop());
 process.on("SIGINT", () => void stop());
 
 const complain = (error: unknown) => log(`node: ${messageOf(error)}`);
-await api.registerNode(HOST_IP);
+await startKubeletServer(join(cluster.folder, "pki"), cluster.ports.kubelet, {
+  find: findPod,
+  tools: { streams: values.streams, helper: values.helper },
+  log,
+});
+const register = () => api.registerNode(HOST_IP, cluster.ports.kubelet);
+await register();
 await api.renewLease();
 setInterval(() => void api.renewLease().catch(complain), LEASE_MS);
-setInterval(() => void api.registerNode(HOST_IP).catch(complain), STATUS_MS);
+setInterval(() => void register().catch(complain), STATUS_MS);
 const ready = writeAtomic.bind(undefined, join(cluster.folder, "node-agent.json"));
 await api.followPods(
   { onPod, onGone, onSynced: () => void ready(JSON.stringify({ pid: process.pid, isolation })), log },

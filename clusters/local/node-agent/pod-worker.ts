@@ -1,4 +1,3 @@
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { keepPrevious, LOG_BYTES } from "../log-file.ts";
@@ -7,6 +6,8 @@ import { type ContainerFolders, containerFolders, containerMounts, makeFolders }
 import { ConfigError, containerEnv, type DataReader } from "./env.ts";
 import type { ContainerSpec, IsolationMode } from "./helper.ts";
 import { commandLine, type Images, imageOf, imageUser } from "./images.ts";
+import type { PodTarget } from "./kubelet-server.ts";
+import { logFile, namesOf, ownFolder } from "./pod-folder.ts";
 import {
   BACKOFF_RESET_MS,
   backoff,
@@ -38,6 +39,8 @@ export interface PodDeps {
   readonly hostIp: string;
   /** Folder of this Pod: its logs and its service-account token. */
   readonly folder: string;
+  /** Resolves when nothing uses the folder any more. */
+  readonly after: Promise<unknown>;
   readonly node: NodeFacts;
   readonly read: DataReader;
   /** Writes the service account's token and a kubeconfig with it into a folder. */
@@ -72,8 +75,7 @@ export class PodWorker {
     const policy = pod.spec.restartPolicy ?? "Always";
     resume(this.#init, pod.status?.initContainerStatuses ?? [], policy);
     resume(this.#main, pod.status?.containerStatuses ?? [], policy);
-    mkdirSync(deps.folder, { recursive: true });
-    this.#work = this.#run();
+    this.#work = this.#run().catch((error: unknown) => deps.log(`${pod.metadata.name}: ${String(error)}`));
   }
 
   get pod(): Pod {
@@ -88,6 +90,27 @@ export class PodWorker {
     return this.#deps.folder;
   }
 
+  /** What the kubelet's endpoints need of it. */
+  get target(): PodTarget {
+    const { spec } = this.#pod;
+    const record = (name: string) => this.#main.get(name) ?? this.#init.get(name);
+    return {
+      podIp: this.podIp,
+      containers: namesOf(spec),
+      waiting: (container) => {
+        const entry = record(container);
+        if (entry === undefined) return "PodInitializing";
+        return entry.now.kind === "waiting" && entry.last === undefined ? entry.now.reason : undefined;
+      },
+      running: (container) => this.#running.get(container)?.target,
+      logPath: (container, previous) => {
+        // Until the next run begins, the log is still that of the run before.
+        const between = ["waiting", "backoff"].includes(record(container)?.now.kind ?? "");
+        return logFile(this.#deps.folder, container, previous && !between);
+      },
+    };
+  }
+
   /** A newer version of the Pod from the API server. */
   update(pod: Pod): void {
     this.#pod = pod;
@@ -98,6 +121,9 @@ export class PodWorker {
 
   /** Stops all containers; with `remove`, also reports the end and deletes the Pod. */
   end(graceSeconds: number, remove: boolean): Promise<void> {
+    // Deleted by force after all.
+    if (this.#ended !== undefined && graceSeconds === 0)
+      for (const container of this.#running.values()) void container.stop(0);
     this.#ended ??= this.#end(graceSeconds, remove);
     return this.#ended;
   }
@@ -113,6 +139,8 @@ export class PodWorker {
   }
 
   async #run(): Promise<void> {
+    await this.#deps.after;
+    await ownFolder(this.#deps.folder, this.#pod.metadata.uid);
     const problem = unsupported(this.#pod);
     if (problem !== undefined) {
       for (const container of this.#pod.spec.containers) {
@@ -228,7 +256,7 @@ export class PodWorker {
     const identity = processIdentity(this.#pod, container, imageUser(image));
     const env = await this.#environment(container, folders);
     const command = commandLine(image, container);
-    const log = join(folder, `${container.name}.log`);
+    const log = logFile(folder, container.name, false);
     await makeFolders(folders, node.mode, identity);
     await keepPrevious(log);
     const credentials = this.#hasToken ? this.#credentialsFolder : undefined;

@@ -62,12 +62,13 @@ function goTool(
 }
 
 /** A program whose source is in this repository: it is built anew when that changes. */
-function ownTool(name: string, module: string, coldSeconds: number): Tool {
-  const folder = join(import.meta.dirname, "go", module);
-  const hash = createHash("sha256");
-  for (const file of readdirSync(folder).sort()) hash.update(file).update(readFileSync(join(folder, file)));
+function ownTool(name: string, module: string, folder: string, coldSeconds: number): Tool {
+  const go = join(import.meta.dirname, "go");
+  const hash = createHash("sha256").update(readFileSync(join(go, module, "go.mod")));
+  for (const file of readdirSync(join(go, folder)).sort())
+    hash.update(file).update(readFileSync(join(go, folder, file)));
   const version = hash.digest("hex").slice(0, 12);
-  const command = `baton.dev/toolchain/${module}`;
+  const command = `baton.dev/toolchain/${folder}`;
   const stamp = `-X main.version=${version}`;
   return goTool(name, version, new RegExp(version), module, command, stamp, coldSeconds);
 }
@@ -98,12 +99,14 @@ export const TOOLS: readonly Tool[] = [
     source: { kind: "maven" },
     coldSeconds: 10,
   },
-  ownTool("baton-container", "container", 5),
+  ownTool("baton-container", "container", "container", 5),
   goTool("etcd", "3.6.16", /etcd Version: 3\.[56]\./, "etcd", "go.etcd.io/etcd/server/v3", "", 50),
   kubernetes("kube-apiserver", 275),
   kubernetes("kube-controller-manager", 75),
   kubernetes("kube-scheduler", 10),
   kubernetes("kubectl", 30, ["version", "--client"]),
+  // After the others, whose packages it shares.
+  ownTool("baton-streams", "kubernetes", "kubernetes/streams", 10),
 ];
 
 /** Runs pods in name only, for benchmarks with more of them than there is room for. */

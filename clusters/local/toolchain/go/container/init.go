@@ -14,6 +14,8 @@ import (
 func initMain() {
 	// What bounds the program is a matter of the thread that starts it.
 	runtime.LockOSThread()
+	// From within, root could end process 1.
+	heedNoSignals()
 	syscall.CloseOnExec(3)
 	syscall.CloseOnExec(4)
 	commands := bufio.NewReaderSize(os.NewFile(3, "commands"), 1<<20)

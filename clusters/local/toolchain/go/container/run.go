@@ -25,7 +25,7 @@ const startFailed = 128
 func run() {
 	// The kernel ends init when the thread that started it ends: that must be the one that lives as long as we do.
 	runtime.LockOSThread()
-	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	heedNoSignals()
 	dieWithParent()
 	input := bufio.NewReaderSize(os.Stdin, 1<<20)
 	output := json.NewEncoder(os.Stdout)
@@ -39,6 +39,11 @@ func run() {
 		return
 	}
 	output.Encode(runSpec(spec, line, input, output))
+}
+
+// heedNoSignals has signals do nothing here. Ignored ones would be ignored by the program too: that is inherited.
+func heedNoSignals() {
+	signal.Notify(make(chan os.Signal, 1))
 }
 
 func runSpec(spec Spec, line []byte, input *bufio.Reader, output *json.Encoder) Event {
