@@ -49,6 +49,10 @@ const isolation = await detectIsolation({
   folder: pods,
   repository: REPOSITORY,
   hidden,
+}).catch((error: unknown) => {
+  // The supervisor shows the end of the log to whoever starts the cluster.
+  log(messageOf(error));
+  process.exit(1);
 });
 log(`containers: ${isolation.mode} ${isolation.reason}`);
 const node: NodeFacts = { helper: values.helper, mode: isolation.mode, repository: REPOSITORY, hidden };
