@@ -32,7 +32,12 @@ describe("what a container sees", () => {
   it("is not the clusters, wherever among what it sees they are", async () => {
     const inside = join(base, "checkout", ".baton");
     const elsewhere = join(base, "elsewhere");
-    const mounts = await view({ hidden: [inside, inside, elsewhere, join(base, "checkout", "none")] });
+    await mkdir(inside, { recursive: true });
+    await mkdir(elsewhere);
+    const link = join(base, "link");
+    await symlink(inside, link);
+    const none = join(base, "checkout", "none");
+    const mounts = await view({ hidden: [inside, link, elsewhere, none] });
     // What it does not see anyway needs no hiding; what is not there neither.
     expect(mounts.filter(({ kind }) => kind === "hide")).toEqual([{ path: inside, kind: "hide" }]);
   });

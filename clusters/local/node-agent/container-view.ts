@@ -58,19 +58,22 @@ export function containerMounts(input: ViewInput): Mount[] {
   const { repository, hidden, folders, credentials } = input;
   const etc = ETC.map((name) => join("/etc", name));
   // The checkout's packages, and Node, may be links to somewhere else.
-  const linked = [join(repository, "node_modules"), process.execPath]
-    .filter(existsSync)
-    .map((path) => realpathSync(path));
+  const linked = present([join(repository, "node_modules"), process.execPath]);
   const read = [...SYSTEM, ...etc, repository, ...linked, ...input.paths].filter(
     (path) => lstatSync(path, { throwIfNoEntry: false }) !== undefined,
   );
   const mounts: Mount[] = outermost(read).map((path) => ({ path, kind: "read" }));
-  for (const path of [...new Set(hidden)].filter((folder) => read.some((other) => within(folder, other)))) {
-    if (existsSync(path)) mounts.push({ path, kind: "hide" });
+  for (const path of present(hidden)) {
+    if (read.some((other) => within(path, other))) mounts.push({ path, kind: "hide" });
   }
   if (credentials !== undefined) mounts.push({ path: credentials, kind: "read" });
   mounts.push({ path: folders.home, kind: "write" }, { path: "/tmp", from: folders.tmp, kind: "write" });
   return mounts;
+}
+
+/** Paths that exist, as what they are when links are followed. */
+function present(paths: readonly string[]): string[] {
+  return [...new Set(paths.filter(existsSync).map((path) => realpathSync(path)))];
 }
 
 /** Paths that lie in no other of them. */

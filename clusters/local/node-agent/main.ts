@@ -14,7 +14,7 @@ import { type NodeFacts, PodWorker } from "./pod-worker.ts";
 import { scrapeTargets } from "./scrape.ts";
 import type { Pod } from "./types.ts";
 
-// The local cluster's node: registers itself and runs the Pods that are bound to it as child processes.
+// The local cluster's node: registers itself and runs the Pods that are bound to it, each container in namespaces of its own.
 // It is a test double for a kubelet; what it does and does not do is stated by its conformance suite.
 
 const NODE = "local";
