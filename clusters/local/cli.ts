@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { LocalError, messageOf } from "./errors.ts";
 import { downCluster, readStatus, resetCluster, upCluster } from "./lifecycle.ts";
-import { followFile, lastLines } from "./log-file.ts";
+import { byLine, followFile, lastLines, logText } from "./log-file.ts";
 import { clusterFolder, needCluster, readCluster } from "./state.ts";
 import { clusterEnv, clusterView, renderView } from "./view.ts";
 
@@ -75,8 +75,17 @@ program
     const follows: Promise<void>[] = [];
     for (const [key, file] of chosen) {
       if (chosen.length > 1) console.log(`==> ${key} <==`);
-      for (const line of await lastLines(file, Number(flags.lines) || 100)) console.log(line);
-      if (flags.follow) follows.push(followFile(file, (text) => process.stdout.write(text), stop.signal));
+      // A Pod's log has the kubelet's format.
+      const shown = key.includes("/") ? logText : (line: string) => line;
+      for (const line of await lastLines(file, Number(flags.lines) || 100)) console.log(shown(line));
+      if (flags.follow)
+        follows.push(
+          followFile(
+            file,
+            byLine((line) => console.log(shown(line))),
+            stop.signal,
+          ),
+        );
     }
     await Promise.all(follows);
   });

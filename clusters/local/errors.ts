@@ -4,6 +4,7 @@ export type LocalErrorCode =
   | "BUILD_FAILED"
   | "PORT_TAKEN"
   | "PATH_NOT_WRITABLE"
+  | "PATH_NOT_READABLE"
   | "NOT_RUNNING"
   | "ALREADY_RUNNING"
   | "NOT_READY"

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { LocalError } from "./errors.ts";
 import { lastLines } from "./log-file.ts";
+import { isolationWarning, readIsolation } from "./node-agent/isolation.ts";
 import {
   type ClusterState,
   clusterFolder,
@@ -55,7 +56,12 @@ async function waitReady(
       told.add(member.name);
       progress(`${member.name} ready after ${((member.readyMs ?? 0) / 1000).toFixed(1)} s`);
     }
-    if (status?.phase === "ready") return;
+    if (status?.phase === "ready") {
+      const isolation = await readIsolation(state.folder);
+      const warning = isolation && isolationWarning(isolation);
+      if (warning !== undefined) progress(`warning: ${warning}`);
+      return;
+    }
     if (status?.phase === "failed") {
       throw new LocalError("NOT_READY", status.message ?? "the cluster did not start");
     }

@@ -1,6 +1,7 @@
-import { copyFile, open, readdir, stat, truncate } from "node:fs/promises";
+import { copyFile, open, readdir, rename, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { errnoOf } from "./errors.ts";
 
 /** A log grows to this size and one older copy of the same size is kept beside it. */
 export const LOG_BYTES = 32 * 1024 * 1024;
@@ -14,6 +15,22 @@ export async function rotateLog(path: string, limit = LOG_BYTES): Promise<void> 
   if (size <= limit) return;
   await copyFile(path, `${path}.1`);
   await truncate(path, 0);
+}
+
+/** Puts the log of a container's earlier run aside, as `<name>.previous.log`, in place of the one before. */
+export async function keepPrevious(path: string): Promise<void> {
+  const previous = path.replace(/\.log$/, ".previous.log");
+  for (const suffix of ["", ".1"]) {
+    await rm(`${previous}${suffix}`, { force: true });
+    await rename(`${path}${suffix}`, `${previous}${suffix}`).catch((error: unknown) => {
+      if (errnoOf(error) !== "ENOENT") throw error;
+    });
+  }
+}
+
+/** The text of a line of a container's log: without its time, its stream, and the mark of a part of a line. */
+export function logText(line: string): string {
+  return line.replace(/^\S+ (?:stdout|stderr) [FP] /, "");
 }
 
 export async function rotateLogs(folder: string): Promise<void> {
@@ -34,6 +51,16 @@ export async function lastLines(path: string, count: number): Promise<string[]> 
   } finally {
     await file.close();
   }
+}
+
+/** Calls `line` with each line of a text that comes in pieces. */
+export function byLine(line: (text: string) => void): (piece: string) => void {
+  let rest = "";
+  return (piece) => {
+    const lines = `${rest}${piece}`.split("\n");
+    rest = lines.pop() ?? "";
+    for (const text of lines) line(text);
+  };
 }
 
 /** Writes what is appended to a file to `write`, until the signal aborts. Follows a file that is cut. */

@@ -1,6 +1,5 @@
 // The x509 library finds its parts through it.
 import "reflect-metadata";
-import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as x509 from "@peculiar/x509";
@@ -18,17 +17,24 @@ const CLIENTS = {
   "node-agent": "CN=system:node:local,O=system:nodes",
 } as const;
 
+/** As whom the API server calls the kubelet's endpoints. */
+export const KUBELET_CLIENT = "kube-apiserver-kubelet-client";
+
+/** Changes with what the folder has to hold: an older one is made anew. */
+const COMPLETE = "2";
+
 export type ClientName = keyof typeof CLIENTS;
 
 export const CLIENT_NAMES = Object.keys(CLIENTS) as ClientName[];
 
 /**
  * Makes, once, everything the control plane needs to know who is who: a CA, the API server's certificate,
- * a client certificate and kubeconfig for each component, and the key that signs service-account tokens.
+ * a client certificate and kubeconfig for each component, what the API server and the kubelet's endpoints know each other by, and the key that signs service-account tokens.
  * Private keys are readable by the owner alone.
  */
 export async function ensurePki(folder: string, serverUrl: string): Promise<void> {
-  if (existsSync(join(folder, "complete"))) return;
+  const complete = join(folder, "complete");
+  if ((await readFile(complete, "utf8").catch(() => undefined)) === COMPLETE) return;
   const now = new Date();
   const until = new Date(now.getTime() + YEARS * 365 * 86_400_000);
   const validity = {
@@ -79,6 +85,9 @@ export async function ensurePki(folder: string, serverUrl: string): Promise<void
     { type: "dns", value: "kubernetes.default.svc" },
   ]);
   await issue("apiserver", "CN=kube-apiserver", x509.ExtendedKeyUsage.serverAuth, [names]);
+  const loopback = new x509.SubjectAlternativeNameExtension([{ type: "ip", value: "127.0.0.1" }]);
+  await issue("kubelet", "CN=system:node:local,O=system:nodes", x509.ExtendedKeyUsage.serverAuth, [loopback]);
+  await issue("kubelet-client", `CN=${KUBELET_CLIENT}`, x509.ExtendedKeyUsage.clientAuth);
   for (const client of CLIENT_NAMES) {
     const pem = await issue(client, CLIENTS[client], x509.ExtendedKeyUsage.clientAuth);
     const text = kubeconfig(serverUrl, caPem, client, {
@@ -93,7 +102,7 @@ export async function ensurePki(folder: string, serverUrl: string): Promise<void
   const spki = await crypto.subtle.exportKey("spki", signer.publicKey);
   await writeFile(join(folder, "service-accounts.pub"), x509.PemConverter.encode(spki, "PUBLIC KEY"));
   // Written last: an interrupted run starts over.
-  await writeFile(join(folder, "complete"), "");
+  await writeFile(complete, COMPLETE);
 }
 
 /** A kubeconfig with one cluster, one user and one context. */

@@ -19,6 +19,7 @@ const PORT_OFFSETS = {
   kafkaController: 6,
   redis: 7,
   prometheus: 8,
+  kubelet: 9,
 } as const;
 
 export type PortName = keyof typeof PORT_OFFSETS;

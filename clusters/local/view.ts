@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
 import { readStatus } from "./lifecycle.ts";
+import { type Isolation, isolationWarning, readIsolation } from "./node-agent/isolation.ts";
 import { type ClusterState, supervisorPid } from "./state.ts";
 
 export interface ProcessView {
@@ -30,6 +31,8 @@ export interface ClusterView {
   readonly ports: Readonly<Record<string, number>>;
   readonly processes: readonly ProcessView[];
   readonly pods: readonly PodView[];
+  /** What sets the Pods apart from the machine; undefined while nobody has found out. */
+  readonly isolation: Isolation | undefined;
   /** Resident memory of the cluster's own processes, without Pods. */
   readonly memoryMb: number;
 }
@@ -65,6 +68,7 @@ export async function clusterView(state: ClusterState): Promise<ClusterView> {
     ports: state.ports,
     processes,
     pods: running ? await podViews(state).catch(() => []) : [],
+    isolation: running ? await readIsolation(state.folder) : undefined,
     memoryMb: processes.reduce((sum, entry) => sum + entry.memoryMb, 0),
   };
 }
@@ -110,10 +114,15 @@ export function clusterEnv(state: ClusterState): Record<string, string> {
   };
 }
 
+function isolationLine(isolation: Isolation): string {
+  return isolationWarning(isolation) ?? `in ${isolation.mode.replace("-", " ")} of their own`;
+}
+
 export function renderView(view: ClusterView): string {
   const lines = [
     `cluster ${view.name}: ${view.phase}${view.readyMs === undefined ? "" : `, ready after ${(view.readyMs / 1000).toFixed(1)} s`}`,
     `folder  ${view.folder}`,
+    ...(view.isolation === undefined ? [] : [`pods    ${isolationLine(view.isolation)}`]),
     "",
     `${"PROCESS".padEnd(20)}${"STATE".padEnd(12)}${"PID".padStart(8)}${"RESTARTS".padStart(10)}${"MB".padStart(7)}`,
     ...view.processes.map(

@@ -98,6 +98,7 @@ describe("imports", () => {
     const pure = [
       "clusters/local/node-agent/rules.ts",
       "clusters/local/node-agent/env.ts",
+      "clusters/local/node-agent/security.ts",
       "clusters/local/node-agent/scrape.ts",
       "apps/signal-model/decide.ts",
       "runtime/handover/rules.ts",

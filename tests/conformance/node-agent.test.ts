@@ -1,5 +1,6 @@
-import { existsSync, readFileSync } from "node:fs";
-import { rm, writeFile } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AppsV1Api, CoordinationV1Api } from "@kubernetes/client-node";
@@ -15,17 +16,16 @@ beforeAll(() => bench.open());
 afterAll(() => bench.close());
 
 const FOREVER = "trap 'exit 0' TERM; while true; do sleep 0.05; done";
-const logOf = (pod: string, container = "main") =>
-  readFileSync(join(cluster.folder, "pods", `${bench.namespace}_${pod}`, `${container}.log`), "utf8");
+const logOf = (pod: string) => bench.log(pod);
 const probe = (port: number, extra = {}) => ({
   httpGet: { path: "/", port },
   periodSeconds: 1,
   failureThreshold: 1,
   ...extra,
 });
-/** An HTTP server on the Pod's own address, whose answer is the content of a file. */
+/** An HTTP server on the Pod's own address, which fails while a file of its home is there. */
 const server = (file: string) =>
-  `exec node -e 'require("http").createServer((q,r)=>{const ok=!require("fs").existsSync("${file}");r.statusCode=ok?200:500;r.end()}).listen(8080,process.env.IP)'`;
+  `exec node -e 'require("http").createServer((q,r)=>{const ok=!require("fs").existsSync(process.env.HOME+"/${file}");r.statusCode=ok?200:500;r.end()}).listen(8080,process.env.IP)'`;
 const ip = [{ name: "IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } }];
 
 describe("the node", () => {
@@ -204,8 +204,11 @@ describe("init containers", () => {
 
 describe("probes", () => {
   it("readiness makes a Pod ready and unready without restarting it", async () => {
-    const file = join(cluster.folder, `${bench.namespace}-unready`);
-    await bench.shell("probed", `touch ${file}; ${server(file)}`, { env: ip, readinessProbe: probe(8080) });
+    const file = join(bench.home("probed"), "unready");
+    await bench.shell("probed", `touch $HOME/unready; ${server("unready")}`, {
+      env: ip,
+      readinessProbe: probe(8080),
+    });
     await bench.until("probed", "running", (entry) => stateOf(entry)?.running);
     await sleep(1_500);
     expect(isReady(await bench.pod("probed"))).toBe(false);
@@ -218,8 +221,7 @@ describe("probes", () => {
   });
 
   it("liveness restarts a container that fails", async () => {
-    const file = join(cluster.folder, `${bench.namespace}-dead`);
-    await bench.shell("alive", `rm -f ${file}; (sleep 2; touch ${file}) & ${server(file)}`, {
+    await bench.shell("alive", `(sleep 2; touch $HOME/dead) & ${server("dead")}`, {
       env: ip,
       livenessProbe: probe(8080, { initialDelaySeconds: 1 }),
     });
@@ -241,7 +243,7 @@ describe("probes", () => {
   });
 
   it("startup holds the others back until it passes; tcpSocket and exec work as well", async () => {
-    await bench.shell("slow", `sleep 1.5; ${server("/nowhere")}`, {
+    await bench.shell("slow", `sleep 1.5; ${server("nowhere")}`, {
       env: ip,
       startupProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1, failureThreshold: 30 },
       livenessProbe: probe(8080),
@@ -256,22 +258,23 @@ describe("probes", () => {
 
 describe("deletion", () => {
   it("sends SIGTERM, waits for a clean end and removes the Pod", async () => {
-    const file = join(cluster.folder, `${bench.namespace}-clean`);
-    await bench.shell("polite", `trap 'echo bye > ${file}; exit 0' TERM; while true; do sleep 0.05; done`);
+    await bench.shell("polite", "trap 'echo bye; exit 0' TERM; while true; do sleep 0.05; done");
     await bench.until("polite", "ready", isReady);
     await sleep(300);
     await bench.core.deleteNamespacedPod({ name: "polite", namespace: bench.namespace });
     await gone("polite");
-    expect(existsSync(file)).toBe(true);
+    expect(logOf("polite")).toContain("bye");
   });
 
-  it("sends SIGKILL to the whole group when the grace period is over", async () => {
+  it("sends SIGKILL to all of it when the grace period is over", async () => {
     await bench.shell(
       "stubborn",
-      "trap '' TERM; sh -c 'trap \"\" TERM; echo child $$; while true; do sleep 0.05; done' & while true; do sleep 0.05; done",
+      "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo child; while true; do sleep 0.05; done' & while true; do sleep 0.05; done",
     );
     await bench.until("stubborn", "ready", isReady);
-    const child = await waitFor("the child", () => /child (\d+)/.exec(logOf("stubborn"))?.[1]);
+    await waitFor("the child", () => logOf("stubborn").includes("child"));
+    const all = await bench.processes("stubborn");
+    expect(all.length).toBeGreaterThanOrEqual(3);
     const started = Date.now();
     await bench.core.deleteNamespacedPod({
       name: "stubborn",
@@ -280,7 +283,8 @@ describe("deletion", () => {
     });
     await gone("stubborn");
     expect(Date.now() - started).toBeGreaterThan(900);
-    await waitFor("the end of the child", () => !existsSync(`/proc/${child}`));
+    // The agent says so when the last one is gone.
+    expect(all.filter((pid) => existsSync(`/proc/${pid}`))).toEqual([]);
   });
 
   it("of a Deployment's Pod makes a new one", async () => {
@@ -324,6 +328,87 @@ describe("a service account", () => {
   });
 });
 
+describe("what is in a container", () => {
+  const outsider = spawn("sleep", ["1000"], { env: { OUTSIDE: "secret" } });
+  afterAll(() => outsider.kill());
+
+  it("reaches nothing that is outside: no signal, no process, no environment, no key of the cluster", async () => {
+    const space = await readlink("/proc/self/ns/pid");
+    const script = [
+      // What would harm the machine is not tried where it could.
+      `test "$(readlink /proc/self/ns/pid)" != "${space}" || exit 66`,
+      "sleep 1000 & kill -TERM -1; kill -KILL -1",
+      // The shell itself is spared by its own signal; what it started is not.
+      "wait $!; echo ended $?",
+      `kill -0 ${outsider.pid} || echo no such process`,
+      `cat /proc/1/environ /proc/${outsider.pid}/environ /proc/*/environ | tr '\\0' '\\n' | grep SECRET`,
+      "ls /proc | grep -c '^[0-9]'",
+      `ls ${join(cluster.folder, "pki")} ${join(cluster.folder, "pods")} || echo no keys`,
+      "cat /proc/sys/kernel/core_pattern > /proc/sys/kernel/core_pattern",
+      "echo over; sleep 1000",
+    ].join("\n");
+    // As root, with all that a container can have by default.
+    await bench.shell("killer", script, { securityContext: { runAsUser: 0 } });
+    const lines = await waitFor("the end of the script", () => {
+      const text = logOf("killer").split("\n");
+      return text.includes("over") ? text : undefined;
+    });
+    expect(lines).toEqual(expect.arrayContaining(["ended 143", "no such process", "no keys"]));
+    expect(lines.join("\n")).not.toMatch(/OUTSIDE|secret/);
+    expect(lines.filter((line) => /core_pattern: Read-only file system/.test(line))).toHaveLength(1);
+    expect(outsider.exitCode ?? outsider.signalCode).toBeNull();
+    expect((await bench.pod("killer")).status?.containerStatuses?.[0]?.restartCount).toBe(0);
+  });
+
+  it("is the user of its manifest, with the rights of its manifest", async () => {
+    const script = "id -u; id -g; id -G; grep -E 'CapBnd|CapEff|NoNewPrivs' /proc/self/status; sleep 1000";
+    await bench.shell("image-user", script);
+    await bench.shell(
+      "named-user",
+      script,
+      { securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } } },
+      { securityContext: { runAsUser: 12_345, runAsGroup: 23_456, fsGroup: 34_567, runAsNonRoot: true } },
+    );
+    const [image, named] = await Promise.all(
+      ["image-user", "named-user"].map((name) =>
+        waitFor(name, () => {
+          const words = logOf(name).split(/\s+/);
+          return words.includes("NoNewPrivs:") ? words : undefined;
+        }),
+      ),
+    );
+    expect(image?.slice(0, 2)).toEqual(["65532", "65532"]);
+    expect(named?.slice(0, 4)).toEqual(["12345", "23456", "23456", "34567"]);
+    const none = "0".repeat(16);
+    expect(named?.slice(4, 10)).toEqual(["CapEff:", none, "CapBnd:", none, "NoNewPrivs:", "1"]);
+    await bench.shell("root", script, { securityContext: { runAsNonRoot: true, runAsUser: 0 } });
+    const refused = await bench.until("root", "refusal", (entry) => stateOf(entry)?.waiting?.message);
+    expect(stateOf(refused)?.waiting?.reason).toBe("CreateContainerConfigError");
+  });
+
+  it("runs exec probes too: as the same user, among the same processes", async () => {
+    await bench.shell("inside", FOREVER, {
+      readinessProbe: {
+        exec: {
+          command: ["sh", "-c", 'test "$(id -u)" = 65532 && test "$(ls /proc | grep -c "^[0-9]")" -lt 10'],
+        },
+        periodSeconds: 1,
+      },
+    });
+    await bench.until("inside", "ready", isReady);
+  });
+
+  it("says StartError and why when its program cannot be started", async () => {
+    await bench.shell("nothing", "", { command: ["/no/such/program"] }, { restartPolicy: "Never" });
+    const pod = await bench.until("nothing", "the end", (entry) => entry.status?.phase === "Failed");
+    expect(stateOf(pod)?.terminated).toMatchObject({
+      exitCode: 128,
+      reason: "StartError",
+      message: expect.stringContaining("/no/such/program"),
+    });
+  });
+});
+
 describe("what the agent does not do", () => {
   it("mounts no volumes, and says so instead of running the Pod differently", async () => {
     await bench.shell(
@@ -340,12 +425,12 @@ describe("what the agent does not do", () => {
     expect(stateOf(pod)?.waiting?.message).toMatch(/volume data: the local node agent mounts no volumes/);
   });
 
-  it("sets no user, no read-only root, no limits and no network of its own", async () => {
-    await bench.shell("loose", `id -u; touch ${join(cluster.folder, "written")} && echo wrote; sleep 100`, {
-      securityContext: { runAsUser: 12_345, readOnlyRootFilesystem: true },
-    });
+  it("makes no root writable, sets no limits and gives no network of its own", async () => {
+    await bench.shell("loose", "touch /x; touch $HOME/y /tmp/z && echo wrote; cat /proc/net/tcp; sleep 100");
     await waitFor("the output", () => logOf("loose").includes("wrote"));
-    expect(logOf("loose").split("\n")[0]).toBe(String(process.getuid?.()));
+    expect(logOf("loose")).toContain("Read-only file system");
+    const port = cluster.ports.apiserver.toString(16).toUpperCase().padStart(4, "0");
+    expect(logOf("loose")).toContain(`0100007F:${port}`);
   });
 });
 

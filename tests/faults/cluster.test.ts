@@ -48,7 +48,7 @@ beforeAll(async () => {
           {
             name: "main",
             image: "test/shell:1",
-            args: [`echo pid $$; ${serve}`],
+            args: [serve],
             env: [{ name: "IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } }],
             readinessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 },
           },
@@ -60,10 +60,7 @@ beforeAll(async () => {
 });
 afterAll(wipe);
 
-const podPid = async () => {
-  const log = await readFile(join(state.folder, "pods", `${bench.namespace}_steady`, "main.log"), "utf8");
-  return Number(/pid (\d+)/.exec(log.slice(log.lastIndexOf("pid ")))?.[1]);
-};
+const podPid = () => bench.programOf("steady");
 const pidOf = async (name: string) =>
   (await readStatus(state.folder))?.processes.find((entry) => entry.name === name)?.pid;
 /** Never with an unknown number: 0 would be everything that we started. */
@@ -143,13 +140,20 @@ describe("the local cluster", () => {
 
   it("dies with its supervisor: SIGKILL leaves no orphan", async () => {
     const processes = (await clusterView(state)).processes.filter((entry) => entry.name !== "supervisor");
+    // A daemon that has left its program's group and session, and hears no signal.
+    await bench.shell(
+      "daemon",
+      "setsid sh -c 'trap \"\" TERM HUP; echo up; while true; do sleep 1; done' & sleep 1000",
+    );
+    await waitFor("the daemon", () => bench.log("daemon").includes("up"));
+    const inside = [...(await bench.processes("daemon")), ...(await bench.processes("steady"))];
+    expect(inside.length).toBeGreaterThanOrEqual(5);
     const supervisor = await supervisorPid(state.folder);
     kill(supervisor);
-    await waitFor(
-      "the end of all",
-      () => processes.every((entry) => !existsSync(`/proc/${entry.pid}`)),
-      10_000,
-    );
+    const all = [...processes.map((entry) => entry.pid), ...inside];
+    await waitFor("the end of all", () => all.every((pid) => !existsSync(`/proc/${pid}`)), 10_000);
+    const mounts = await readFile("/proc/self/mounts", "utf8");
+    expect(mounts).not.toContain(state.folder);
   });
 });
 

@@ -1,6 +1,10 @@
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { CoreV1Api, KubeConfig, type V1Container, type V1Pod, type V1PodSpec } from "@kubernetes/client-node";
+import { logText } from "#clusters/local/log-file.ts";
+import { containerFolders } from "#clusters/local/node-agent/container-view.ts";
 import type { TestCluster } from "./fresh-cluster.ts";
 import { waitFor } from "./wait.ts";
 
@@ -9,8 +13,10 @@ export class PodBench {
   readonly core: CoreV1Api;
   readonly config: KubeConfig;
   readonly namespace = `t-${randomUUID().slice(0, 8)}`;
+  readonly #folder: string;
 
   constructor(cluster: TestCluster) {
+    this.#folder = cluster.folder;
     this.config = new KubeConfig();
     this.config.loadFromFile(join(cluster.folder, "pki", "admin.kubeconfig"));
     this.core = this.config.makeApiClient(CoreV1Api);
@@ -48,6 +54,39 @@ export class PodBench {
         },
       },
     });
+  }
+
+  /** What a container of a Pod has written. */
+  log(pod: string, container = "main"): string {
+    const text = readFileSync(join(this.#podFolder(pod), `${container}.log`), "utf8");
+    return text.split("\n").map(logText).join("\n");
+  }
+
+  /** Where the machine finds the HOME of a container that runs. */
+  home(pod: string, container = "main"): string {
+    return containerFolders(this.#podFolder(pod), container).home;
+  }
+
+  /** The program of a container, as the machine numbers it. */
+  async programOf(pod: string, container = "main"): Promise<number> {
+    const { base } = containerFolders(this.#podFolder(pod), container);
+    const pid = Number(await readFile(join(base, "pid"), "utf8"));
+    if (!(pid > 1)) throw new Error(`the program of ${pod} is not known`);
+    return pid;
+  }
+
+  /** All processes of a container, as the machine numbers them. */
+  async processes(pod: string): Promise<number[]> {
+    const space = await readlink(`/proc/${await this.programOf(pod)}/ns/pid`);
+    const all = (await readdir("/proc")).map(Number).filter((pid) => pid > 0);
+    const same = await Promise.all(
+      all.map(async (pid) => (await readlink(`/proc/${pid}/ns/pid`).catch(() => "")) === space),
+    );
+    return all.filter((_, index) => same[index]);
+  }
+
+  #podFolder(pod: string): string {
+    return join(this.#folder, "pods", `${this.namespace}_${pod}`);
   }
 
   pod(name: string): Promise<V1Pod> {

@@ -31,7 +31,7 @@ export class NodeApi {
   }
 
   /** Creates the Node, or brings its status up to date. */
-  async registerNode(hostIp: string): Promise<void> {
+  async registerNode(hostIp: string, kubeletPort: number): Promise<void> {
     const now = new Date();
     const capacity = { cpu: "64", memory: "64Gi", "ephemeral-storage": "256Gi", pods: "250" };
     const condition = (type: string, status: string, reason: string) => ({
@@ -65,6 +65,7 @@ export class NodeApi {
               { type: "InternalIP", address: hostIp },
               { type: "Hostname", address: this.#node },
             ],
+            daemonEndpoints: { kubeletEndpoint: { Port: kubeletPort } },
             conditions: [condition("Ready", "True", "AgentReady")],
             nodeInfo: {
               kubeletVersion: "v1.34.4",

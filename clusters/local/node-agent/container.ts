@@ -1,54 +1,47 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { closeSync, mkdirSync, openSync } from "node:fs";
-import { dirname } from "node:path";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { tied } from "../supervisor/supervise.ts";
+import type { ContainerFolders } from "./container-view.ts";
+import { ContainerProcess, type ContainerSpec, execIn } from "./helper.ts";
+import type { RunningTarget } from "./kubelet-server.ts";
 import { runProbe } from "./probe.ts";
-import { type Ended, exitOf, type ProbeTally, tally } from "./rules.ts";
+import { type Ended, type ProbeTally, tally } from "./rules.ts";
 import type { Container, Probe } from "./types.ts";
 
 export interface StartOptions {
   readonly container: Container;
-  readonly command: readonly string[];
-  readonly env: Readonly<Record<string, string>>;
-  readonly cwd: string;
+  /** Path of baton-container. */
+  readonly helper: string;
+  readonly spec: ContainerSpec;
+  readonly folders: ContainerFolders;
   readonly podIp: string;
-  readonly logFile: string;
   readonly graceSeconds: number;
   /** Told when probes change what the container's status says. */
   readonly onChange: () => void;
 }
 
-/** One run of one container: a process with its probes. */
+/** One run of one container: a program in namespaces of its own, with its probes. */
 export class RunningContainer {
   readonly id = `process://${randomUUID()}`;
   readonly startedAt = Date.now();
-  /** Resolves when the process and everything in its group is gone. */
+  /** Resolves when everything in the container is gone. */
   readonly ended: Promise<Ended>;
   #started: boolean;
   #ready: boolean;
   readonly #options: StartOptions;
-  readonly #child: ChildProcess;
+  readonly #process: ContainerProcess;
   readonly #over = new AbortController();
 
   constructor(options: StartOptions) {
     this.#options = options;
-    const { container } = options;
+    const { container, helper, spec, folders } = options;
     this.#started = container.startupProbe === undefined;
     this.#ready = this.#started && container.readinessProbe === undefined;
-    mkdirSync(dirname(options.logFile), { recursive: true });
-    const log = openSync(options.logFile, "a");
-    const [program, ...args] = options.command as [string, ...string[]];
-    const [command, tiedArgs] = tied(program, args);
-    // A group of its own, so that what the process leaves behind can be ended with it.
-    this.#child = spawn(command, tiedArgs, {
-      stdio: ["ignore", log, log],
-      cwd: options.cwd,
-      env: options.env,
-      detached: true,
+    this.#process = new ContainerProcess(helper, spec, ({ pid }) => {
+      // For whoever wants to look at the program, or to harm it, from outside.
+      void writeFile(join(folders.base, "pid"), String(pid)).catch(() => {});
     });
-    closeSync(log);
     this.ended = this.#waitEnd();
     if (container.startupProbe !== undefined) this.#probeLoop("startup", container.startupProbe);
     else this.#startOtherProbes();
@@ -62,37 +55,34 @@ export class RunningContainer {
     return this.#ready;
   }
 
-  /** SIGTERM, then SIGKILL after the grace period. */
+  /** What another program in it needs to know. */
+  get target(): RunningTarget {
+    return { init: this.#process.started?.init ?? 0, spec: this.#options.spec };
+  }
+
+  /** SIGTERM for the program, then SIGKILL for all after the grace period. */
   async stop(graceSeconds: number): Promise<void> {
     this.#ready = false;
     this.#over.abort();
-    this.#child.kill("SIGTERM");
-    const timer = setTimeout(() => this.kill(), graceSeconds * 1000);
+    this.#process.signal("TERM");
+    const timer = setTimeout(() => this.#process.signal("KILL"), graceSeconds * 1000);
     await this.ended;
     clearTimeout(timer);
   }
 
-  kill(): void {
-    const { pid } = this.#child;
-    if (pid === undefined) return;
-    try {
-      process.kill(-pid, "SIGKILL");
-    } catch {
-      // The group is gone already.
-    }
-  }
-
-  #waitEnd(): Promise<Ended> {
-    return new Promise((resolve) => {
-      const finish = (code: number | null, signal: NodeJS.Signals | null) => {
-        this.#over.abort();
-        this.#ready = false;
-        this.kill();
-        resolve({ ...exitOf(code, signal), startedAt: this.startedAt, finishedAt: Date.now(), id: this.id });
-      };
-      this.#child.once("exit", finish);
-      this.#child.once("error", () => finish(128, null));
-    });
+  async #waitEnd(): Promise<Ended> {
+    const end = await this.#process.ended;
+    this.#over.abort();
+    this.#ready = false;
+    await rm(this.#options.folders.base, { recursive: true, force: true }).catch(() => {});
+    return {
+      exitCode: end.code,
+      signal: end.kind === "ended" ? end.signal : undefined,
+      message: end.kind === "failed" ? end.message : undefined,
+      startedAt: this.startedAt,
+      finishedAt: Date.now(),
+      id: this.id,
+    };
   }
 
   #startOtherProbes(): void {
@@ -109,12 +99,14 @@ export class RunningContainer {
 
   async #probe(kind: "startup" | "liveness" | "readiness", probe: Probe): Promise<void> {
     const { signal } = this.#over;
-    const { container, podIp, env } = this.#options;
+    const { container, podIp } = this.#options;
     const thresholds = { success: probe.successThreshold ?? 1, failure: probe.failureThreshold ?? 3 };
     let counts: ProbeTally = { passed: 0, failed: 0 };
     await sleep((probe.initialDelaySeconds ?? 0) * 1000, undefined, { signal });
     while (!signal.aborted) {
-      const ok = await runProbe(probe, container, podIp, env);
+      const ok = await runProbe(probe, container, podIp, (args, timeoutMs) =>
+        this.#succeeds(args, timeoutMs),
+      );
       if (signal.aborted) return;
       const result = tally(counts, ok, thresholds);
       counts = result.tally;
@@ -124,6 +116,24 @@ export class RunningContainer {
       const waitMs = kind !== "liveness" && !this.#ready ? Math.min(periodMs, 1000) : periodMs;
       await sleep(waitMs, undefined, { signal });
     }
+  }
+
+  /** Whether a command, run in the container, ends with 0 in time. */
+  #succeeds(args: readonly string[], timeoutMs: number): Promise<boolean> {
+    const { helper, spec } = this.#options;
+    const { started } = this.#process;
+    if (started === undefined) return Promise.resolve(false);
+    const { mode, env, cwd, process: identity } = spec;
+    const child = execIn(helper, started.init, { mode, args, env, cwd, process: identity }, "ignore");
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => killGroup(child.pid), timeoutMs);
+      const done = (ok: boolean) => {
+        clearTimeout(timer);
+        resolve(ok);
+      };
+      child.once("error", () => done(false));
+      child.once("exit", (code) => done(code === 0));
+    });
   }
 
   /** Acts on a verdict; true when this probe's work is over. */
@@ -145,5 +155,14 @@ export class RunningContainer {
     this.#options.onChange();
     this.#startOtherProbes();
     return true;
+  }
+}
+
+function killGroup(pid: number | undefined): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // It is gone already.
   }
 }

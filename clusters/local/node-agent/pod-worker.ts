@@ -1,9 +1,13 @@
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { keepPrevious, LOG_BYTES } from "../log-file.ts";
 import { RunningContainer } from "./container.ts";
+import { type ContainerFolders, containerFolders, containerMounts, makeFolders } from "./container-view.ts";
 import { ConfigError, containerEnv, type DataReader } from "./env.ts";
-import { commandLine, type Images } from "./images.ts";
+import type { ContainerSpec, IsolationMode } from "./helper.ts";
+import { commandLine, type Images, imageOf, imageUser } from "./images.ts";
+import type { PodTarget } from "./kubelet-server.ts";
+import { logFile, namesOf, ownFolder } from "./pod-folder.ts";
 import {
   BACKOFF_RESET_MS,
   backoff,
@@ -14,7 +18,19 @@ import {
   shouldRestart,
   unsupported,
 } from "./rules.ts";
+import { processIdentity } from "./security.ts";
 import type { Container, ContainerStatus, Pod, PodStatus } from "./types.ts";
+
+/** What is the same for all Pods of the node. */
+export interface NodeFacts {
+  /** Path of baton-container. */
+  readonly helper: string;
+  readonly mode: IsolationMode;
+  /** The checkout: what our images hold, and where their programs start. */
+  readonly repository: string;
+  /** Folders that no container sees. */
+  readonly hidden: readonly string[];
+}
 
 /** What a Pod worker needs of the outside. */
 export interface PodDeps {
@@ -23,10 +39,12 @@ export interface PodDeps {
   readonly hostIp: string;
   /** Folder of this Pod: its logs and its service-account token. */
   readonly folder: string;
-  readonly workingFolder: string;
+  /** Resolves when nothing uses the folder any more. */
+  readonly after: Promise<unknown>;
+  readonly node: NodeFacts;
   readonly read: DataReader;
-  /** Writes the service-account kubeconfig and returns its path. */
-  readonly credentials: () => Promise<string>;
+  /** Writes the service account's token and a kubeconfig with it into a folder. */
+  readonly credentials: (folder: string) => Promise<void>;
   readonly publish: (pod: Pod, status: PodStatus) => Promise<void>;
   readonly removePod: (pod: Pod) => Promise<void>;
   readonly log: (line: string) => void;
@@ -57,8 +75,7 @@ export class PodWorker {
     const policy = pod.spec.restartPolicy ?? "Always";
     resume(this.#init, pod.status?.initContainerStatuses ?? [], policy);
     resume(this.#main, pod.status?.containerStatuses ?? [], policy);
-    mkdirSync(deps.folder, { recursive: true });
-    this.#work = this.#run();
+    this.#work = this.#run().catch((error: unknown) => deps.log(`${pod.metadata.name}: ${String(error)}`));
   }
 
   get pod(): Pod {
@@ -73,6 +90,27 @@ export class PodWorker {
     return this.#deps.folder;
   }
 
+  /** What the kubelet's endpoints need of it. */
+  get target(): PodTarget {
+    const { spec } = this.#pod;
+    const record = (name: string) => this.#main.get(name) ?? this.#init.get(name);
+    return {
+      podIp: this.podIp,
+      containers: namesOf(spec),
+      waiting: (container) => {
+        const entry = record(container);
+        if (entry === undefined) return "PodInitializing";
+        return entry.now.kind === "waiting" && entry.last === undefined ? entry.now.reason : undefined;
+      },
+      running: (container) => this.#running.get(container)?.target,
+      logPath: (container, previous) => {
+        // Until the next run begins, the log is still that of the run before.
+        const between = ["waiting", "backoff"].includes(record(container)?.now.kind ?? "");
+        return logFile(this.#deps.folder, container, previous && !between);
+      },
+    };
+  }
+
   /** A newer version of the Pod from the API server. */
   update(pod: Pod): void {
     this.#pod = pod;
@@ -83,6 +121,9 @@ export class PodWorker {
 
   /** Stops all containers; with `remove`, also reports the end and deletes the Pod. */
   end(graceSeconds: number, remove: boolean): Promise<void> {
+    // Deleted by force after all.
+    if (this.#ended !== undefined && graceSeconds === 0)
+      for (const container of this.#running.values()) void container.stop(0);
     this.#ended ??= this.#end(graceSeconds, remove);
     return this.#ended;
   }
@@ -98,6 +139,8 @@ export class PodWorker {
   }
 
   async #run(): Promise<void> {
+    await this.#deps.after;
+    await ownFolder(this.#deps.folder, this.#pod.metadata.uid);
     const problem = unsupported(this.#pod);
     if (problem !== undefined) {
       for (const container of this.#pod.spec.containers) {
@@ -167,15 +210,16 @@ export class PodWorker {
     records: Map<string, ContainerRecord>,
     restarts: number,
   ): Promise<RunningContainer | undefined> {
-    const command = commandLine(this.#deps.images, container);
-    if (command === undefined) {
+    const image = imageOf(this.#deps.images, container.image);
+    if (image === undefined) {
       const message = `image ${container.image} is not in the node agent's image map (clusters/local/images.yaml)`;
       this.#set(records, container, waiting("ErrImagePull", message));
       return undefined;
     }
-    let env: Record<string, string>;
+    const folders = containerFolders(this.#deps.folder, container.name);
+    let spec: ContainerSpec;
     try {
-      env = await this.#environment(container);
+      spec = await this.#spec(container, image, folders);
     } catch (error) {
       if (!(error instanceof ConfigError)) this.#deps.log(`${this.#pod.metadata.name}: ${String(error)}`);
       const message = error instanceof Error ? error.message : String(error);
@@ -185,11 +229,10 @@ export class PodWorker {
     if (this.#stopping.signal.aborted) return undefined;
     const running: RunningContainer = new RunningContainer({
       container,
-      command: command[0] === "node" ? [process.execPath, ...command.slice(1)] : command,
-      env,
-      cwd: this.#deps.workingFolder,
+      helper: this.#deps.node.helper,
+      spec,
+      folders,
       podIp: this.#deps.podIp,
-      logFile: join(this.#deps.folder, `${container.name}.log`),
       graceSeconds: this.#pod.spec.terminationGracePeriodSeconds ?? 30,
       onChange: () => this.#set(records, container, runningState(running)),
     });
@@ -203,22 +246,54 @@ export class PodWorker {
     return running;
   }
 
-  async #environment(container: Container): Promise<Record<string, string>> {
+  /** What baton-container is told of a container, whose folders are made for its user. */
+  async #spec(
+    container: Container,
+    image: Images[string],
+    folders: ContainerFolders,
+  ): Promise<ContainerSpec> {
+    const { node, folder } = this.#deps;
+    const identity = processIdentity(this.#pod, container, imageUser(image));
+    const env = await this.#environment(container, folders);
+    const command = commandLine(image, container);
+    const log = logFile(folder, container.name, false);
+    await makeFolders(folders, node.mode, identity);
+    await keepPrevious(log);
+    const credentials = this.#hasToken ? this.#credentialsFolder : undefined;
+    const { repository, hidden } = node;
+    return {
+      mode: node.mode,
+      args: command[0] === "node" ? [process.execPath, ...command.slice(1)] : command,
+      env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
+      cwd: container.workingDir ?? repository,
+      hostname: this.#pod.metadata.name,
+      process: identity,
+      root: folders.root,
+      mounts: containerMounts({ repository, hidden, paths: image.paths, credentials, folders }),
+      log: { path: log, maxBytes: LOG_BYTES },
+    };
+  }
+
+  get #hasToken(): boolean {
+    return (this.#pod.spec.volumes ?? []).some((volume) => volume.name.startsWith("kube-api-access-"));
+  }
+
+  get #credentialsFolder(): string {
+    return join(this.#deps.folder, "credentials");
+  }
+
+  async #environment(container: Container, folders: ContainerFolders): Promise<Record<string, string>> {
     const { deps, pod } = { deps: this.#deps, pod: this.#pod };
-    const declared = await containerEnv(
-      pod,
-      container,
-      { podIp: deps.podIp, hostIp: deps.hostIp },
-      deps.read,
-    );
-    const hasToken = (pod.spec.volumes ?? []).some((volume) => volume.name.startsWith("kube-api-access-"));
+    const facts = { podIp: deps.podIp, hostIp: deps.hostIp };
+    const declared = await containerEnv(pod, container, facts, deps.read);
+    if (this.#hasToken) await deps.credentials(this.#credentialsFolder);
     return {
       // Nothing of the agent's own environment reaches a container, but what finding programs needs.
       PATH: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
-      HOME: deps.folder,
-      TMPDIR: deps.folder,
+      HOME: folders.home,
+      TMPDIR: deps.node.mode === "none" ? folders.tmp : "/tmp",
       HOSTNAME: pod.metadata.name,
-      ...(hasToken ? { KUBECONFIG: await deps.credentials() } : {}),
+      ...(this.#hasToken ? { KUBECONFIG: join(this.#credentialsFolder, "kubeconfig") } : {}),
       ...declared,
     };
   }
@@ -302,6 +377,7 @@ function resume(
         ? {
             exitCode: state.terminated.exitCode,
             signal: state.terminated.signal,
+            message: state.terminated.message,
             startedAt: Date.parse(state.terminated.startedAt),
             finishedAt: Date.parse(state.terminated.finishedAt),
             id: state.terminated.containerID,
@@ -309,6 +385,7 @@ function resume(
         : {
             exitCode: 137,
             signal: 9,
+            message: undefined,
             startedAt: Date.parse(state.running.startedAt),
             finishedAt: Date.now(),
             id: status.containerID ?? "",

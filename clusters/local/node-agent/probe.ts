@@ -1,15 +1,14 @@
-import { spawn } from "node:child_process";
 import { request } from "node:http";
 import { request as requestHttps } from "node:https";
 import { createConnection } from "node:net";
 import type { Container, Probe } from "./types.ts";
 
-/** Runs a probe once. Never rejects; a time-out counts as a failure. */
+/** Runs a probe once; `succeeds` runs a command in the container. Never rejects; a time-out counts as a failure. */
 export async function runProbe(
   probe: Probe,
   container: Container,
   podIp: string,
-  env: Readonly<Record<string, string>>,
+  succeeds: (args: readonly string[], timeoutMs: number) => Promise<boolean>,
 ): Promise<boolean> {
   const timeoutMs = (probe.timeoutSeconds ?? 1) * 1000;
   if (probe.httpGet !== undefined) {
@@ -50,13 +49,8 @@ export async function runProbe(
       socket.once("error", () => done(false));
     });
   }
-  const [command, ...args] = probe.exec?.command ?? [];
-  if (command === undefined) return true;
-  return new Promise((resolve) => {
-    const child = spawn(command, args, { stdio: "ignore", env, timeout: timeoutMs, killSignal: "SIGKILL" });
-    child.once("error", () => resolve(false));
-    child.once("exit", (code) => resolve(code === 0));
-  });
+  const args = probe.exec?.command ?? [];
+  return args.length === 0 || succeeds(args, timeoutMs);
 }
 
 function portNumber(port: number | string, container: Container): number {

@@ -1,4 +1,4 @@
-import { constants } from "node:os";
+import { beyondContainers } from "./security.ts";
 import type {
   Container,
   ContainerState,
@@ -13,6 +13,8 @@ import type {
 export interface Ended {
   readonly exitCode: number;
   readonly signal: number | undefined;
+  /** Why it could not be started; undefined where it could. */
+  readonly message: string | undefined;
   readonly startedAt: number;
   readonly finishedAt: number;
   readonly id: string;
@@ -56,16 +58,6 @@ export function shouldRestart(policy: RestartPolicy, exitCode: number): boolean 
     case "Never":
       return false;
   }
-}
-
-/** Exit code of a process as a container runtime reports it: 128 + number of the signal that ended it. */
-export function exitOf(
-  code: number | null,
-  signal: NodeJS.Signals | null,
-): { exitCode: number; signal: number | undefined } {
-  if (signal === null) return { exitCode: code ?? 1, signal: undefined };
-  const number = constants.signals[signal];
-  return { exitCode: 128 + number, signal: number };
 }
 
 export interface StatusInput {
@@ -196,7 +188,9 @@ function terminated(ended: Ended): ContainerState {
     terminated: {
       exitCode: ended.exitCode,
       ...(ended.signal === undefined ? {} : { signal: ended.signal }),
-      reason: ended.exitCode === 0 ? "Completed" : "Error",
+      ...(ended.message === undefined
+        ? { reason: ended.exitCode === 0 ? "Completed" : "Error" }
+        : { reason: "StartError", message: ended.message }),
       startedAt: iso(ended.startedAt),
       finishedAt: iso(ended.finishedAt),
       containerID: ended.id,
@@ -250,6 +244,8 @@ export function tally(
  * with this sentence rather than run differently from its manifest.
  */
 export function unsupported(pod: Pod): string | undefined {
+  const beyond = beyondContainers(pod);
+  if (beyond !== undefined) return beyond;
   for (const volume of pod.spec.volumes ?? []) {
     const isToken = volume.projected !== undefined && volume.name.startsWith("kube-api-access-");
     if (!isToken)

@@ -18,11 +18,31 @@ export interface Pod {
     readonly initContainers?: readonly Container[];
     readonly containers: readonly Container[];
     readonly volumes?: readonly Volume[];
+    readonly securityContext?: PodSecurityContext;
+    readonly hostPID?: boolean;
+    readonly hostIPC?: boolean;
+    readonly shareProcessNamespace?: boolean;
   };
   readonly status?: PodStatus;
 }
 
 export type RestartPolicy = "Always" | "OnFailure" | "Never";
+
+/** What a container says of its user and its rights. */
+export interface SecurityContext {
+  readonly runAsUser?: number;
+  readonly runAsGroup?: number;
+  readonly runAsNonRoot?: boolean;
+  readonly allowPrivilegeEscalation?: boolean;
+  readonly privileged?: boolean;
+  readonly capabilities?: { readonly add?: readonly string[]; readonly drop?: readonly string[] };
+}
+
+export interface PodSecurityContext
+  extends Pick<SecurityContext, "runAsUser" | "runAsGroup" | "runAsNonRoot"> {
+  readonly fsGroup?: number;
+  readonly supplementalGroups?: readonly number[];
+}
 
 export interface Volume {
   readonly name: string;
@@ -42,6 +62,8 @@ export interface Container {
     readonly limits?: Readonly<Record<string, string>>;
     readonly requests?: Readonly<Record<string, string>>;
   };
+  readonly securityContext?: SecurityContext;
+  readonly workingDir?: string;
   readonly startupProbe?: Probe;
   readonly livenessProbe?: Probe;
   readonly readinessProbe?: Probe;
@@ -95,6 +117,7 @@ export type ContainerState =
         readonly exitCode: number;
         readonly signal?: number;
         readonly reason: string;
+        readonly message?: string;
         readonly startedAt: string;
         readonly finishedAt: string;
         readonly containerID: string;

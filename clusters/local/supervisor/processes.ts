@@ -138,6 +138,11 @@ export async function processSpecs(cluster: ClusterState, toolchain: Toolchain):
         `--service-cluster-ip-range=${SERVICE_RANGE}`,
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
+        // The node's name is no host's name.
+        "--kubelet-preferred-address-types=InternalIP",
+        `--kubelet-certificate-authority=${pki("ca.crt")}`,
+        `--kubelet-client-certificate=${pki("kubelet-client.crt")}`,
+        `--kubelet-client-key=${pki("kubelet-client.key")}`,
         "--profiling=false",
         "--shutdown-delay-duration=0s",
         `--audit-policy-file=${join(cluster.folder, "audit-policy.yaml")}`,
@@ -200,7 +205,11 @@ export async function processSpecs(cluster: ClusterState, toolchain: Toolchain):
     define(
       "node-agent",
       process.execPath,
-      [join(REPOSITORY, "clusters/local/node-agent/main.ts"), "--cluster", cluster.name],
+      [
+        join(REPOSITORY, "clusters/local/node-agent/main.ts"),
+        ...["--cluster", cluster.name],
+        ...["--helper", tool("baton-container"), "--streams", tool("baton-streams")],
+      ],
       {
         after: ["apiserver", "kafka", "redis"],
         stopTimeoutMs: 40_000,

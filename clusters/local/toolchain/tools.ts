@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ReleaseFile, releaseArchitecture } from "./release.ts";
 
@@ -133,6 +135,18 @@ function goTool(
   return { name, version, accepts, versionArgs: ["--version"], source, coldSeconds };
 }
 
+/** A program whose source is in this repository: it is built anew when that changes. */
+function ownTool(name: string, module: string, folder: string, coldSeconds: number): Tool {
+  const go = join(import.meta.dirname, "go");
+  const hash = createHash("sha256").update(readFileSync(join(go, module, "go.mod")));
+  for (const file of readdirSync(join(go, folder)).sort())
+    hash.update(file).update(readFileSync(join(go, folder, file)));
+  const version = hash.digest("hex").slice(0, 12);
+  const command = `baton.dev/toolchain/${folder}`;
+  const stamp = `-X main.version=${version}`;
+  return goTool(name, version, new RegExp(version), module, command, stamp, coldSeconds);
+}
+
 /** Everything the local cluster runs, in the order in which it is fetched. */
 export const TOOLS: readonly Tool[] = [
   {
@@ -159,12 +173,15 @@ export const TOOLS: readonly Tool[] = [
     source: { kind: "maven" },
     coldSeconds: 10,
   },
+  ownTool("baton-container", "container", "container", 5),
   etcd(),
   kubernetes("kube-apiserver", 275),
   kubernetes("kube-controller-manager", 75),
   kubernetes("kube-scheduler", 10),
   // A client may be one minor version away from its server.
   kubernetes("kubectl", 30, { accepts: /v1\.3[345]\.\d+/, versionArgs: ["version", "--client"] }),
+  // After the others, whose packages it shares.
+  ownTool("baton-streams", "kubernetes", "kubernetes/streams", 10),
 ];
 
 /** Runs pods in name only, for benchmarks with more of them than there is room for. */
