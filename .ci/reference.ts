@@ -2,6 +2,8 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { Registry } from "prom-client";
 import { WriteBackMetrics } from "#apps/git-write-back/metrics.ts";
+import { REJECTION_CODES, SOURCE_ERROR_CODES } from "#apps/market-data/errors.ts";
+import { MarketDataMetrics } from "#apps/market-data/metrics.ts";
 import { REJECT_CODES } from "#apps/signal-model/decide.ts";
 import { deciderMetrics } from "#apps/signal-model/metrics.ts";
 import { GROUP, KINDS, structural, VERSION } from "#operators/model-deployment/api/crd.ts";
@@ -122,6 +124,8 @@ function errorsPage(): string {
     table("Hand-over", HANDOVER_ERROR_CODES),
     table("Feature store", FEATURE_ERROR_CODES),
     table("Models", MODEL_ERROR_CODES),
+    table("Market data: why a source ends", SOURCE_ERROR_CODES),
+    table("Market data: why one record is not published", REJECTION_CODES),
   ];
   return `${NOTE}# Error codes\n\nThe code is also the metric label \`code\`.\n\n${parts.join("\n\n")}\n`;
 }
@@ -135,6 +139,7 @@ function metricsPage(): string {
   handoverMetrics(registry);
   new OperatorMetrics(registry, () => 0);
   new WriteBackMetrics(registry);
+  new MarketDataMetrics(registry);
   const rows = registry
     .getMetricsAsArray()
     .map((metric) => {

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { sleepFor } from "#runtime/time/sleep.ts";
 import { tied } from "../supervisor/supervise.ts";
 import { runProbe } from "./probe.ts";
 import { type Ended, exitOf, type ProbeTally, tally } from "./rules.ts";
@@ -67,9 +67,13 @@ export class RunningContainer {
     this.#ready = false;
     this.#over.abort();
     this.#child.kill("SIGTERM");
-    const timer = setTimeout(() => this.kill(), graceSeconds * 1000);
+    const ended = new AbortController();
+    const grace = sleepFor(graceSeconds * 1000, ended.signal).then(() => {
+      if (!ended.signal.aborted) this.kill();
+    });
     await this.ended;
-    clearTimeout(timer);
+    ended.abort();
+    await grace;
   }
 
   kill(): void {
@@ -102,9 +106,7 @@ export class RunningContainer {
   }
 
   #probeLoop(kind: "startup" | "liveness" | "readiness", probe: Probe): void {
-    void this.#probe(kind, probe).catch(() => {
-      // Only the abort of a wait ends up here.
-    });
+    void this.#probe(kind, probe);
   }
 
   async #probe(kind: "startup" | "liveness" | "readiness", probe: Probe): Promise<void> {
@@ -112,7 +114,7 @@ export class RunningContainer {
     const { container, podIp, env } = this.#options;
     const thresholds = { success: probe.successThreshold ?? 1, failure: probe.failureThreshold ?? 3 };
     let counts: ProbeTally = { passed: 0, failed: 0 };
-    await sleep((probe.initialDelaySeconds ?? 0) * 1000, undefined, { signal });
+    await sleepFor((probe.initialDelaySeconds ?? 0) * 1000, signal);
     while (!signal.aborted) {
       const ok = await runProbe(probe, container, podIp, env);
       if (signal.aborted) return;
@@ -122,7 +124,7 @@ export class RunningContainer {
       // A kubelet waits a full period; so do we, but an unready container is looked at once a second.
       const periodMs = (probe.periodSeconds ?? 10) * 1000;
       const waitMs = kind !== "liveness" && !this.#ready ? Math.min(periodMs, 1000) : periodMs;
-      await sleep(waitMs, undefined, { signal });
+      await sleepFor(waitMs, signal);
     }
   }
 

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { request } from "node:http";
 import { request as requestHttps } from "node:https";
 import { createConnection } from "node:net";
+import { timerMs } from "#runtime/time/sleep.ts";
 import type { Container, Probe } from "./types.ts";
 
 /** Runs a probe once. Never rejects; a time-out counts as a failure. */
@@ -11,7 +12,7 @@ export async function runProbe(
   podIp: string,
   env: Readonly<Record<string, string>>,
 ): Promise<boolean> {
-  const timeoutMs = (probe.timeoutSeconds ?? 1) * 1000;
+  const timeoutMs = timerMs((probe.timeoutSeconds ?? 1) * 1000);
   if (probe.httpGet !== undefined) {
     const get = probe.httpGet;
     const send = get.scheme?.toUpperCase() === "HTTPS" ? requestHttps : request;
