@@ -2,6 +2,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Command } from "commander";
 import { LocalError, messageOf } from "./errors.ts";
+import { EXIT_INTERRUPTED, interruption } from "./interrupt.ts";
 import { downCluster, readStatus, resetCluster, upCluster } from "./lifecycle.ts";
 import { followFile, lastLines } from "./log-file.ts";
 import { clusterFolder, readCluster } from "./state.ts";
@@ -22,7 +23,7 @@ program
   .description("build what is missing and start the cluster; what was deployed before runs again")
   .action(async () => {
     const { name, json } = options();
-    const state = await upCluster(name, (line) => console.error(line));
+    const state = await upCluster(name, (line) => console.error(line), interruption());
     if (json) console.log(JSON.stringify(await clusterView(state), null, 2));
     else console.log(renderView(await clusterView(state)));
   });
@@ -120,5 +121,5 @@ try {
   console.error(error instanceof LocalError ? `error ${error.code}: ${error.message}` : messageOf(error));
   const status = await readStatus(clusterFolder(options().name)).catch(() => undefined);
   if (status?.phase === "failed") console.error("hint: `npm run cluster -- logs supervisor` shows more");
-  process.exitCode = 1;
+  process.exitCode = error instanceof LocalError && error.code === "INTERRUPTED" ? EXIT_INTERRUPTED : 1;
 }

@@ -7,6 +7,7 @@ export type LocalErrorCode =
   | "NOT_RUNNING"
   | "ALREADY_RUNNING"
   | "NOT_READY"
+  | "INTERRUPTED"
   | "BAD_STATE"
   | "UNKNOWN_LOG"
   | "UNKNOWN_IMAGE"

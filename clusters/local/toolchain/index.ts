@@ -18,6 +18,8 @@ export interface ToolchainOptions {
   /** Told of everything that takes time, a line each. */
   readonly progress: (line: string) => void;
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Ends what is being fetched or built; what is half done is removed, and the promise rejects with the reason. */
+  readonly signal?: AbortSignal | undefined;
   /** What is needed beside the local cluster's own. */
   readonly more?: readonly Tool[];
 }
@@ -58,20 +60,24 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
     // One Go build at a time (each uses every core); the downloads go beside it.
     const compiled = missing.filter((tool) => tool.source.kind === "go");
     const fetched = missing.filter((tool) => tool.source.kind !== "go");
-    await Promise.all([compiled, fetched].map((queue) => installAll(queue)));
+    const queues = await Promise.allSettled([compiled, fetched].map((queue) => installAll(queue)));
+    // Both have ended, and tidied up, before anybody is told.
+    for (const queue of queues) if (queue.status === "rejected") throw queue.reason;
   }
   // Nothing is written beside jars that are somebody else's.
-  if (env["KAFKA_LIBS"] === undefined) await ensureClassArchive(found.get("kafka") ?? "", options.progress);
+  const kafka = found.get("kafka") ?? "";
+  if (env["KAFKA_LIBS"] === undefined) await ensureClassArchive(kafka, options.progress, options.signal);
   return { paths: new Map(tools.map((tool) => [tool.name, found.get(tool.name) ?? ""])) };
 
   async function installAll(queue: readonly Tool[]): Promise<void> {
     for (const tool of queue) {
+      options.signal?.throwIfAborted();
       const started = Date.now();
       const elapsed = () => `${((Date.now() - started) / 1000).toFixed(0)} s`;
       options.progress(`toolchain: ${verb(tool)} ${tool.name} ${tool.version} ...`);
       const ticker = setInterval(() => options.progress(`toolchain: ${tool.name} ... ${elapsed()}`), 15_000);
       try {
-        await install(tool, cache, options.progress);
+        await install(tool, cache, options);
       } finally {
         clearInterval(ticker);
       }
@@ -118,7 +124,11 @@ function goodVersion(path: string, tool: Tool): boolean {
   return result.status === 0 && tool.accepts.test(`${result.stdout}${result.stderr}`);
 }
 
-async function install(tool: Tool, cache: string, progress: (line: string) => void): Promise<void> {
+async function install(
+  tool: Tool,
+  cache: string,
+  { progress, signal }: Pick<ToolchainOptions, "progress" | "signal">,
+): Promise<void> {
   const folder = toolFolder(cache, tool);
   const onWait = (pid: number) =>
     progress(`toolchain: waiting for process ${pid}, which installs ${tool.name}`);
@@ -135,9 +145,11 @@ async function install(tool: Tool, cache: string, progress: (line: string) => vo
           const args = ["-q", "-B", "-f", join(temporary, "pom.xml"), goal, `-DoutputDirectory=${temporary}`];
           const fix =
             "install it (Debian: apt-get install maven), or name a folder of Kafka's jars in KAFKA_LIBS";
-          await must("mvn", [...args, "-DincludeScope=runtime", `-Dkafka.version=${tool.version}`], fix);
+          const version = `-Dkafka.version=${tool.version}`;
+          await must("mvn", [...args, "-DincludeScope=runtime", version], fix, { signal });
         },
         onWait,
+        signal,
       );
     case "go":
       return installOnce(
@@ -149,10 +161,10 @@ async function install(tool: Tool, cache: string, progress: (line: string) => vo
             "install Go 1.26 or later, or put ready binaries into a folder named by KUBEBUILDER_ASSETS";
           const env = { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly", GOWORK: "off" };
           const cwd = join(here, "go", source.module);
-          await must("go", args, fix, { cwd, env });
+          await must("go", args, fix, { cwd, env, signal });
           if (source.files === undefined) return;
           const { of, folder: files } = source.files;
-          const listed = await must("go", ["list", "-m", "-f", "{{.Dir}}", of], fix, { cwd, env });
+          const listed = await must("go", ["list", "-m", "-f", "{{.Dir}}", of], fix, { cwd, env, signal });
           const from = join(listed.tail.findLast((line) => isAbsolute(line)) ?? "", files);
           const to = join(temporary, basename(files));
           await mkdir(to);
@@ -160,6 +172,7 @@ async function install(tool: Tool, cache: string, progress: (line: string) => vo
           for (const file of await readdir(from)) await copyFile(join(from, file), join(to, file));
         },
         onWait,
+        signal,
       );
   }
 }
@@ -209,6 +222,7 @@ async function must(
   options: ExecOptions = {},
 ): Promise<ExecResult> {
   const result = await exec(command, args, options).catch((error: unknown) => {
+    options.signal?.throwIfAborted();
     if (errnoOf(error) === "ENOENT")
       throw new LocalError("TOOL_MISSING", `${command} is not on the PATH: ${fix}`);
     throw new LocalError("BUILD_FAILED", `${command}: ${messageOf(error)}`, { cause: error });
