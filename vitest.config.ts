@@ -1,4 +1,8 @@
 import { defineConfig } from "vitest/config";
+import { ownRun } from "./tests/support/scratch.ts";
+
+// Also where vitest is called by itself: nothing of it stays in the temporary folder.
+ownRun();
 
 // `unit` needs nothing; `integration` runs against the real components that its set-up starts; `faults`
 // kills what it started itself.
@@ -14,7 +18,7 @@ export default defineConfig({
           name: "unit",
           include: [
             "{runtime,apps,charts,operators,clusters}/**/*.test.ts",
-            "tests/{architecture,simulation}/**/*.test.ts",
+            "tests/{architecture,simulation,support}/**/*.test.ts",
           ],
           testTimeout: 10_000,
         },

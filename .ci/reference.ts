@@ -4,6 +4,8 @@ import type { Command } from "commander";
 import { Registry } from "prom-client";
 import { createProgram, walk } from "#apps/baton/cli.ts";
 import { WriteBackMetrics } from "#apps/git-write-back/metrics.ts";
+import { REJECTION_CODES, SOURCE_ERROR_CODES } from "#apps/market-data/errors.ts";
+import { MarketDataMetrics } from "#apps/market-data/metrics.ts";
 import { deciderMetrics } from "#apps/signal-model/metrics.ts";
 import { GROUP, KINDS, structural, VERSION } from "#operators/model-deployment/api/crd.ts";
 import { OperatorMetrics } from "#operators/model-deployment/metrics.ts";
@@ -126,6 +128,8 @@ function errorsPage(): string {
     table("Hand-over", HANDOVER_ERROR_CODES),
     table("Feature store", FEATURE_ERROR_CODES),
     table("Models", MODEL_ERROR_CODES),
+    table("Market data: why a source ends", SOURCE_ERROR_CODES),
+    table("Market data: why one record is not published", REJECTION_CODES),
   ];
   return `${NOTE}# Error codes\n\nThe code is also the metric label \`code\`.\n\n${parts.join("\n\n")}\n`;
 }
@@ -139,6 +143,7 @@ function metricsPage(): string {
   handoverMetrics(registry);
   new OperatorMetrics(registry, () => 0);
   new WriteBackMetrics(registry);
+  new MarketDataMetrics(registry);
   const rows = registry
     .getMetricsAsArray()
     .map((metric) => {

@@ -1,11 +1,14 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import * as z from "zod";
 import { messageOf } from "#clusters/local/errors.ts";
+import { EXIT_INTERRUPTED, interruption } from "#clusters/local/interrupt.ts";
 import { resetCluster } from "#clusters/local/lifecycle.ts";
+import { tied } from "#clusters/local/supervisor/supervise.ts";
 import { ensureToolchain } from "#clusters/local/toolchain/index.ts";
+import { beginRun, endProcesses, removeFolder } from "./support/scratch.ts";
 
 // Runs the test suites against the real components, after fetching and building what they need:
 //   npm test                        everything; in CI also the story of GitOps, and faults that take longer
@@ -56,11 +59,14 @@ const resultSchema = z.object({
 /** What a failure says at the end again is no longer than this. */
 const MAX_FAILURE = 3_000;
 
+const stop = interruption();
+const run = beginRun();
 try {
-  await ensureToolchain({ progress: (line) => console.error(line) });
+  await ensureToolchain({ progress: (line) => console.error(line), signal: stop });
 } catch (error) {
   console.error(messageOf(error));
-  process.exit(1);
+  await tidyUp();
+  process.exit(stop.aborted ? EXIT_INTERRUPTED : 1);
 }
 await mkdir(join(root, ".baton"), { recursive: true });
 // Everything that does harm, at its full length.
@@ -70,13 +76,13 @@ const filters = values.long
     )
   : positionals;
 const long = values.long ? { FAULTS: "full", EXPLORE: "full" } : {};
-let child: ChildProcess | undefined;
-let stopped = false;
-for (const signal of ["SIGINT", "SIGTERM"] as const)
-  process.on(signal, () => {
-    stopped = true;
-    child?.kill(signal);
-  });
+
+/** What tests that were interrupted did not come to; nothing is left of the others. */
+async function tidyUp(): Promise<void> {
+  if (stop.aborted) for (const name of CLUSTERS) await resetCluster(name);
+  endProcesses(run.name);
+  removeFolder(run);
+}
 
 interface Round {
   readonly code: number;
@@ -88,15 +94,19 @@ interface Round {
 /** Runs some of the suites; resolves with the exit code, what was counted and what the failures said. */
 async function round(projects: readonly string[]): Promise<Round> {
   const wanted = projects.filter((name) => values.project.length === 0 || values.project.includes(name));
-  if (wanted.length === 0 || stopped) return { code: stopped ? 1 : 0, passed: 0, failed: 0, failures: [] };
+  if (wanted.length === 0 || stop.aborted) return { code: 0, passed: 0, failed: 0, failures: [] };
   const output = ["--reporter=default", "--reporter=json", `--outputFile.json=${results}`];
   const chosen = wanted.flatMap((name) => ["--project", name]);
-  child = spawn("vitest", ["run", "--passWithNoTests", ...output, ...chosen, ...filters], {
+  const args = ["run", "--passWithNoTests", ...output, ...chosen, ...filters];
+  const child = spawn(...tied("vitest", args), {
     cwd: root,
     stdio: "inherit",
     env: { ...process.env, ...long },
   });
-  const code = await new Promise<number>((resolve) => child?.on("close", (status) => resolve(status ?? 1)));
+  const end = () => child.kill("SIGINT");
+  stop.addEventListener("abort", end, { once: true });
+  const code = await new Promise<number>((resolve) => child.on("close", (status) => resolve(status ?? 1)));
+  stop.removeEventListener("abort", end);
   const text = await readFile(results, "utf8").catch(() => "{}");
   await rm(results, { force: true });
   const { data } = resultSchema.safeParse(JSON.parse(text));
@@ -122,10 +132,11 @@ const rounds = [
   // Needs a Docker engine: only where it is asked for.
   ...(values.project.includes("kind") ? [await round(["kind"])] : []),
 ];
-// A terminal's Ctrl-C reaches all of us; the second signal, which is ours, ends the tests before they have tidied up.
-if (stopped) for (const name of CLUSTERS) await resetCluster(name);
+await tidyUp();
 // Much else may have been printed since.
 for (const failure of rounds.flatMap(({ failures }) => failures)) console.log(`\nFAILED ${failure}`);
 const sum = (count: "passed" | "failed") => rounds.reduce((all, one) => all + one[count], 0);
 console.log(`\n${sum("passed")} passed, ${sum("failed")} failed`);
-process.exitCode = rounds.find(({ code }) => code !== 0)?.code ?? (sum("passed") > 0 ? 0 : 1);
+process.exitCode = stop.aborted
+  ? EXIT_INTERRUPTED
+  : (rounds.find(({ code }) => code !== 0)?.code ?? (sum("passed") > 0 ? 0 : 1));

@@ -1,5 +1,8 @@
 import * as z from "zod";
 import { kinds } from "#runtime/config/index.ts";
+import { SourceError } from "./errors.ts";
+import { instrumentsOf } from "./symbols.ts";
+import { TIME_UNITS } from "./time-unit.ts";
 
 /** Variables of the market-data service. */
 export const ENV = {
@@ -18,8 +21,24 @@ export const ENV = {
   REPLAY_SPEED: kinds
     .number("how many times faster than it happened; 0 for as fast as possible", 0, 1e6)
     .default(1),
+  REPLAY_TIME_UNIT: z
+    .enum(["auto", ...TIME_UNITS])
+    .describe(
+      "unit of the file's times; auto takes what the file says, or its first row where only one can be",
+    )
+    .default("auto"),
   LIVE_EXCHANGE: z.string().describe("name of the exchange in ccxt").default("binance"),
-  LIVE_SYMBOLS: kinds.list("instruments to follow, as ccxt writes them").default(["BTC/USDT"]),
+  LIVE_SYMBOLS: kinds
+    .list("instruments to follow, as ccxt writes them: BTC/USDT is spot, BTC/USDT:USDT the perpetual swap")
+    .superRefine((symbols, context) => {
+      try {
+        instrumentsOf(symbols);
+      } catch (error) {
+        if (!(error instanceof SourceError)) throw error;
+        context.addIssue(error.message);
+      }
+    })
+    .default(["BTC/USDT"]),
   TRACE_EVERY: kinds.integer("one message of so many is traced; 0 for none", 0, 1e9).default(1_000),
   COMPRESSION: z.enum(["none", "gzip", "snappy", "zstd"]).describe("compression of batches").default("zstd"),
 } as const;

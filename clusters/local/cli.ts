@@ -3,6 +3,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Command } from "commander";
 import { LocalError, messageOf } from "./errors.ts";
+import { EXIT_INTERRUPTED, interruption } from "./interrupt.ts";
 import { downCluster, readStatus, resetCluster, upCluster } from "./lifecycle.ts";
 import { byLine, followFile, lastLines, logText } from "./log-file.ts";
 import { clusterFolder, needCluster, readCluster } from "./state.ts";
@@ -25,7 +26,7 @@ program
   .description("build what is missing and start the cluster; what was deployed before runs again")
   .action(async () => {
     const { name, json } = options();
-    const state = await upCluster(name, (line) => console.error(line));
+    const state = await upCluster(name, (line) => console.error(line), interruption());
     if (json) console.log(JSON.stringify(await clusterView(state), null, 2));
     else console.log(renderView(await clusterView(state)));
   });
@@ -143,5 +144,5 @@ try {
     .then((name) => readStatus(clusterFolder(name)))
     .catch(() => undefined);
   if (status?.phase === "failed") console.error("hint: `npm run cluster -- logs supervisor` shows more");
-  process.exitCode = 1;
+  process.exitCode = error instanceof LocalError && error.code === "INTERRUPTED" ? EXIT_INTERRUPTED : 1;
 }

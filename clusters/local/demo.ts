@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { DEPLOYMENT, type Report, type Status, Story } from "./demo-story.ts";
 import { LocalError, messageOf } from "./errors.ts";
+import { EXIT_INTERRUPTED, interruption } from "./interrupt.ts";
 import { downCluster, resetCluster, upCluster } from "./lifecycle.ts";
 import { queryValue } from "./prometheus.ts";
 import { type ClusterState, REPOSITORY } from "./state.ts";
@@ -166,27 +167,26 @@ async function tell(story: Story, view: View, signal: AbortSignal): Promise<Repo
 
 async function main(): Promise<void> {
   const started = Date.now();
-  const stop = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop.abort());
+  const stop = interruption();
   const progress = (line: string) => console.error(line);
-  const toolchain = await ensureToolchain({ progress });
+  const toolchain = await ensureToolchain({ progress, signal: stop });
   // A story begins at its beginning.
   await resetCluster(values.name);
-  const state = await upCluster(values.name, progress);
+  const state = await upCluster(values.name, progress, stop);
   let view: View | undefined;
   try {
-    if (stop.signal.aborted) return;
-    const story = new Story(state, toolPath(toolchain, "kubectl"), stop.signal);
+    if (stop.aborted) return;
+    const story = new Story(state, toolPath(toolchain, "kubectl"), stop);
     await story.deploy();
     progress("deployed; waiting for the operator ...");
     view = new View(state);
-    const report = await tell(story, view, stop.signal);
+    const report = await tell(story, view, stop);
     if (report === undefined) return;
     if (report.untrue.length > 0) process.exitCode = 1;
     console.log(values.json ? JSON.stringify({ report }) : `\n${view.tree()}\n\n${drawReport(report)}\n`);
-    while (values.keep && !stop.signal.aborted) {
+    while (values.keep && !stop.aborted) {
       await view.show(await story.status());
-      await sleep(1_000, undefined, { signal: stop.signal }).catch(() => {});
+      await sleep(1_000, undefined, { signal: stop }).catch(() => {});
     }
   } finally {
     view?.close();
@@ -202,6 +202,6 @@ else {
     await main();
   } catch (error) {
     console.error(error instanceof LocalError ? `error ${error.code}: ${error.message}` : messageOf(error));
-    process.exitCode = 1;
+    process.exitCode = error instanceof LocalError && error.code === "INTERRUPTED" ? EXIT_INTERRUPTED : 1;
   }
 }

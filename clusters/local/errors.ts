@@ -8,6 +8,7 @@ export type LocalErrorCode =
   | "NOT_RUNNING"
   | "ALREADY_RUNNING"
   | "NOT_READY"
+  | "INTERRUPTED"
   | "BAD_STATE"
   | "UNKNOWN_LOG"
   | "UNKNOWN_IMAGE"

@@ -22,10 +22,18 @@ const POLL_MS = 50;
 const UP_TIMEOUT_MS = 120_000;
 const DOWN_TIMEOUT_MS = 60_000;
 
-/** Starts a cluster in the background and resolves when all of it is ready; does nothing when it runs. */
-export async function upCluster(name: string, progress: (line: string) => void): Promise<ClusterState> {
+/**
+ * Starts a cluster in the background and resolves when all of it is ready; does nothing when it runs. When the signal is
+ * aborted before, what was started is stopped again, and the promise rejects with the signal's reason.
+ */
+export async function upCluster(
+  name: string,
+  progress: (line: string) => void,
+  signal?: AbortSignal,
+): Promise<ClusterState> {
   // Here rather than in the background: the first time takes minutes and its progress is worth seeing.
-  await ensureToolchain({ progress });
+  await ensureToolchain({ progress, signal });
+  signal?.throwIfAborted();
   const state = await openCluster(name);
   let child: ChildProcess | undefined;
   if ((await supervisorPid(state.folder)) === undefined) {
@@ -37,18 +45,34 @@ export async function upCluster(name: string, progress: (line: string) => void):
     closeSync(log);
     child.unref();
   }
-  await waitReady(state, progress, () => child !== undefined && child.exitCode !== null);
+  const died = () => child !== undefined && child.exitCode !== null;
+  await waitReady(state, progress, died, signal).catch(async (error: unknown) => {
+    if (signal?.aborted === true && child !== undefined) await endSupervisor(child);
+    throw error;
+  });
   return state;
+}
+
+/** It may not have written its number down yet. */
+async function endSupervisor(child: ChildProcess): Promise<void> {
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.kill("SIGTERM");
+  const late = setTimeout(() => child.kill("SIGKILL"), DOWN_TIMEOUT_MS);
+  await ended;
+  clearTimeout(late);
 }
 
 async function waitReady(
   state: ClusterState,
   progress: (line: string) => void,
   died: () => boolean,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const deadline = Date.now() + UP_TIMEOUT_MS;
   const told = new Set<string>();
   while (Date.now() < deadline) {
+    signal?.throwIfAborted();
     const over = died();
     const status = await readStatus(state.folder);
     for (const member of status?.processes ?? []) {

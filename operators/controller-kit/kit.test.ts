@@ -27,6 +27,12 @@ describe("waiting", () => {
     );
   });
 
+  it.each([Number.NaN, Infinity, 1e12, 1e300])("does not obey a server that asks for %s ms", (asked) => {
+    const ms = backoffMs(0, { baseMs: 200, maxMs: 30_000 }, 0.5, asked);
+    expect(ms).toBeGreaterThanOrEqual(100);
+    expect(ms).toBeLessThanOrEqual(600_000);
+  });
+
   it("reads Retry-After as seconds and as a date", () => {
     const now = Date.parse("2026-01-01T00:00:00Z");
     expect(retryAfter("7", now)).toBe(7_000);
@@ -168,6 +174,27 @@ describe("a queue of keys", () => {
     expect(looks).toBe(3);
   });
 });
+
+it.each([26 * 86_400_000, 1e300, Infinity, Number.NaN])(
+  "a key that is to wait for %s ms is not looked at at once, nor again and again",
+  async (ms) => {
+    vi.useFakeTimers();
+    let looks = 0;
+    const queue = new KeyedQueue({
+      workers: 1,
+      work: async () => {
+        looks += 1;
+        return ms;
+      },
+    });
+    queue.add("a");
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect(looks).toBe(1);
+    await vi.advanceTimersByTimeAsync(24 * 3_600_000);
+    expect(looks).toBeGreaterThan(1);
+    await queue.close();
+  },
+);
 
 it("a lease is taken when it has not changed for its duration, by the clock of who looks", () => {
   const spec = {

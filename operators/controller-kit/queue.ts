@@ -15,6 +15,8 @@ export interface QueueOptions {
 
 /** Longest wait of a key; what lies further ahead is looked at then. */
 const MAX_DELAY_MS = 24 * 3_600_000;
+/** Where the wait is no number, which is a fault of who says it: neither at once, again and again, nor in a day. */
+const UNKNOWN_DELAY_MS = 60_000;
 /** What is not urgent lets what is go first for so long. */
 const PATIENCE_MS = 1_000;
 
@@ -64,7 +66,7 @@ export class KeyedQueue {
   /** Adds a key after a while, or earlier where that has been asked for before. */
   addAfter(key: string, ms: number): void {
     if (this.#closed) return;
-    const wait = Math.min(Math.max(0, ms), MAX_DELAY_MS);
+    const wait = Number.isNaN(ms) ? UNKNOWN_DELAY_MS : Math.min(Math.max(0, ms), MAX_DELAY_MS);
     const at = Date.now() + wait;
     const known = this.#later.get(key);
     if (known !== undefined && known.at <= at) return;

@@ -128,7 +128,11 @@ describe("JSON Schema", () => {
     const validate = new Ajv2020().compile(jsonSchema(MarketData));
     expect(validate(trade)).toBe(true);
     expect(validate({ ...trade, price: 0 })).toBe(false);
-    expect(validate({ ...trade, side: undefined })).toBe(false);
+    expect(validate({ ...trade, size: undefined })).toBe(false);
+    const { side: _, ...withoutSide } = trade as Extract<MarketData, { type: "trade" }>;
+    expect(validate(withoutSide)).toBe(true);
+    expect(decode(MarketData, encode(MarketData, withoutSide))).toEqual(withoutSide);
+    expect(validate({ ...trade, side: "none" })).toBe(false);
   });
 });
 

@@ -15,7 +15,10 @@ export const tradeSchema = z
     ...marketCommon,
     price: f.price("Price of the trade"),
     size: f.size("Size of the trade"),
-    side: z.enum(["buy", "sell"]).describe("Side of the party that took liquidity"),
+    side: z
+      .enum(["buy", "sell"])
+      .describe("Side of the party that took liquidity; absent where the venue does not say it")
+      .optional(),
   })
   .describe("One trade on the venue");
 

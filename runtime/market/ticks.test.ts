@@ -38,6 +38,16 @@ it("tells a run of buying from a run of selling", () => {
   expect(named(features)["flow_10"]).toBeGreaterThan(0.9);
 });
 
+it("takes a trade whose side is not known for neither buying nor selling", () => {
+  const features = new TickFeatures();
+  for (let i = 0; i < 100; i++) features.update(trade(100, "buy"));
+  const before = named(features)["flow_10"] ?? 0;
+  const { side: _, ...unknown } = trade(100) as Extract<MarketData, { type: "trade" }>;
+  for (let i = 0; i < 10; i++) features.update(unknown);
+  // Half of what was bought is forgotten after a half-life of 10 trades; nothing is sold.
+  expect(named(features)["flow_10"]).toBeCloseTo(before / 2, 6);
+});
+
 it("reads spread and imbalance off the book", () => {
   const features = new TickFeatures();
   const {

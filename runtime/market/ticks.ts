@@ -90,7 +90,8 @@ export class TickFeatures {
     const start = 1 / ++this.#trades;
     this.#v20 += Math.max(1 - D20, start) * (r * r - this.#v20);
     this.#v200 += Math.max(1 - D200, start) * (r * r - this.#v200);
-    const side = trade.side === "buy" ? 1 : -1;
+    // Which side took liquidity may not be known: then it is neither.
+    const side = trade.side === undefined ? 0 : trade.side === "buy" ? 1 : -1;
     this.#f10 = D10 * this.#f10 + (1 - D10) * side;
     this.#f50 = D50 * this.#f50 + (1 - D50) * side;
     const logSize = Math.log(trade.size + FLOOR);

@@ -136,7 +136,7 @@ export async function consoleConsumer(
     ...["--bootstrap-server", addresses.join(), "--topic", topic, "--from-beginning"],
     ...["--isolation-level", "read_committed", "--timeout-ms", "60000"],
   ]);
-  const child = spawn("java", args, { stdio: ["ignore", "pipe", "ignore"] });
+  const child = spawn(...tied("java", args), { stdio: ["ignore", "pipe", "ignore"] });
   const closed = new Promise((resolve) => child.once("close", resolve));
   let last = Date.now();
   createInterface({ input: child.stdout }).on("line", (line) => {

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { sleepFor } from "#runtime/time/sleep.ts";
 import type { ContainerFolders } from "./container-view.ts";
 import { ContainerProcess, type ContainerSpec, execIn } from "./helper.ts";
 import type { RunningTarget } from "./kubelet-server.ts";
@@ -65,9 +65,13 @@ export class RunningContainer {
     this.#ready = false;
     this.#over.abort();
     this.#process.signal("TERM");
-    const timer = setTimeout(() => this.#process.signal("KILL"), graceSeconds * 1000);
+    const ended = new AbortController();
+    const grace = sleepFor(graceSeconds * 1000, ended.signal).then(() => {
+      if (!ended.signal.aborted) this.#process.signal("KILL");
+    });
     await this.ended;
-    clearTimeout(timer);
+    ended.abort();
+    await grace;
   }
 
   async #waitEnd(): Promise<Ended> {
@@ -92,9 +96,7 @@ export class RunningContainer {
   }
 
   #probeLoop(kind: "startup" | "liveness" | "readiness", probe: Probe): void {
-    void this.#probe(kind, probe).catch(() => {
-      // Only the abort of a wait ends up here.
-    });
+    void this.#probe(kind, probe);
   }
 
   async #probe(kind: "startup" | "liveness" | "readiness", probe: Probe): Promise<void> {
@@ -102,7 +104,7 @@ export class RunningContainer {
     const { container, podIp } = this.#options;
     const thresholds = { success: probe.successThreshold ?? 1, failure: probe.failureThreshold ?? 3 };
     let counts: ProbeTally = { passed: 0, failed: 0 };
-    await sleep((probe.initialDelaySeconds ?? 0) * 1000, undefined, { signal });
+    await sleepFor((probe.initialDelaySeconds ?? 0) * 1000, signal);
     while (!signal.aborted) {
       const ok = await runProbe(probe, container, podIp, (args, timeoutMs) =>
         this.#succeeds(args, timeoutMs),
@@ -114,7 +116,7 @@ export class RunningContainer {
       // A kubelet waits a full period; so do we, but an unready container is looked at once a second.
       const periodMs = (probe.periodSeconds ?? 10) * 1000;
       const waitMs = kind !== "liveness" && !this.#ready ? Math.min(periodMs, 1000) : periodMs;
-      await sleep(waitMs, undefined, { signal });
+      await sleepFor(waitMs, signal);
     }
   }
 

@@ -1,6 +1,7 @@
 import { request } from "node:http";
 import { request as requestHttps } from "node:https";
 import { createConnection } from "node:net";
+import { timerMs } from "#runtime/time/sleep.ts";
 import type { Container, Probe } from "./types.ts";
 
 /** Runs a probe once; `succeeds` runs a command in the container. Never rejects; a time-out counts as a failure. */
@@ -10,7 +11,7 @@ export async function runProbe(
   podIp: string,
   succeeds: (args: readonly string[], timeoutMs: number) => Promise<boolean>,
 ): Promise<boolean> {
-  const timeoutMs = (probe.timeoutSeconds ?? 1) * 1000;
+  const timeoutMs = timerMs((probe.timeoutSeconds ?? 1) * 1000);
   if (probe.httpGet !== undefined) {
     const get = probe.httpGet;
     const send = get.scheme?.toUpperCase() === "HTTPS" ? requestHttps : request;

@@ -11,7 +11,8 @@ export interface ExecResult {
 export interface ExecOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
-  readonly signal?: AbortSignal;
+  /** Ends the command; what it does at its end is waited for, and the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 const TAIL_LINES = 40;
@@ -27,8 +28,10 @@ export function exec(
       stdio: ["ignore", "pipe", "pipe"],
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
     });
+    const end = () => child.kill();
+    if (options.signal?.aborted === true) end();
+    options.signal?.addEventListener("abort", end, { once: true });
     const tail: string[] = [];
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on("line", (line) => {
@@ -37,6 +40,10 @@ export function exec(
       });
     }
     child.on("error", reject);
-    child.on("close", (code, signal) => resolve({ code, signal, tail }));
+    child.on("close", (code, signal) => {
+      options.signal?.removeEventListener("abort", end);
+      if (options.signal?.aborted === true) reject(options.signal.reason);
+      else resolve({ code, signal, tail });
+    });
   });
 }

@@ -19,6 +19,8 @@ export interface ToolchainOptions {
   /** Told of everything that takes time, a line each. */
   readonly progress: (line: string) => void;
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Ends what is being fetched or built; what is half done is removed, and the promise rejects with the reason. */
+  readonly signal?: AbortSignal | undefined;
   /** What is needed beside the local cluster's own. */
   readonly more?: readonly Tool[];
   /** The names of those that are needed, where it is not all. */
@@ -59,19 +61,23 @@ export async function ensureToolchain(options: ToolchainOptions): Promise<Toolch
     options.progress(
       `toolchain: ${missing.map((tool) => tool.name).join(", ")} missing; about ${minutes(seconds)} where all is built`,
     );
-    const downloads: Downloads = { unusable: new Map(), env, progress: options.progress };
+    const downloads: Downloads = { ...options, env, unusable: new Map() };
     // One Go build at a time (each uses every core); the downloads go beside it.
     const compiled = missing.filter((tool) => tool.source.kind === "go");
     const fetched = missing.filter((tool) => tool.source.kind !== "go");
-    await Promise.all([compiled, fetched].map((queue) => installAll(queue, downloads)));
+    const queues = await Promise.allSettled([compiled, fetched].map((queue) => installAll(queue, downloads)));
+    // Both have ended, and tidied up, before anybody is told.
+    for (const queue of queues) if (queue.status === "rejected") throw queue.reason;
   }
   // Nothing is written beside jars that are somebody else's.
   const jars = found.get("kafka");
-  if (env["KAFKA_LIBS"] === undefined && jars !== undefined) await ensureClassArchive(jars, options.progress);
+  if (env["KAFKA_LIBS"] === undefined && jars !== undefined)
+    await ensureClassArchive(jars, options.progress, options.signal);
   return { paths: new Map(tools.map((tool) => [tool.name, found.get(tool.name) ?? ""])) };
 
   async function installAll(queue: readonly Tool[], downloads: Downloads): Promise<void> {
     for (const tool of queue) {
+      options.signal?.throwIfAborted();
       const started = Date.now();
       const elapsed = () => `${((Date.now() - started) / 1000).toFixed(0)} s`;
       options.progress(`toolchain: ${verb(tool)} ${tool.name} ${tool.version} ...`);
@@ -126,7 +132,7 @@ function goodVersion(path: string, tool: Tool): boolean {
 
 async function install(tool: Tool, cache: string, downloads: Downloads): Promise<void> {
   const folder = toolFolder(cache, tool);
-  const { progress } = downloads;
+  const { progress, signal } = downloads;
   const onWait = (pid: number) =>
     progress(`toolchain: waiting for process ${pid}, which installs ${tool.name}`);
   const source = tool.source;
@@ -142,9 +148,11 @@ async function install(tool: Tool, cache: string, downloads: Downloads): Promise
           const args = ["-q", "-B", "-f", join(temporary, "pom.xml"), goal, `-DoutputDirectory=${temporary}`];
           const fix =
             "install it (Debian: apt-get install maven), or name a folder of Kafka's jars in KAFKA_LIBS";
-          await must("mvn", [...args, "-DincludeScope=runtime", `-Dkafka.version=${tool.version}`], fix);
+          const version = `-Dkafka.version=${tool.version}`;
+          await must("mvn", [...args, "-DincludeScope=runtime", version], fix, { signal });
         },
         onWait,
+        signal,
       );
     case "go":
       return installOnce(
@@ -161,10 +169,10 @@ async function install(tool: Tool, cache: string, downloads: Downloads): Promise
             "install Go 1.26 or later, or put ready binaries into a folder named by KUBEBUILDER_ASSETS";
           const env = { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly", GOWORK: "off" };
           const cwd = join(here, "go", source.module);
-          await must("go", args, fix, { cwd, env });
+          await must("go", args, fix, { cwd, env, signal });
           if (source.files === undefined) return;
           const { of, folder: files } = source.files;
-          const listed = await must("go", ["list", "-m", "-f", "{{.Dir}}", of], fix, { cwd, env });
+          const listed = await must("go", ["list", "-m", "-f", "{{.Dir}}", of], fix, { cwd, env, signal });
           const from = join(listed.tail.findLast((line) => isAbsolute(line)) ?? "", files);
           const to = join(temporary, basename(files));
           await mkdir(to);
@@ -172,6 +180,7 @@ async function install(tool: Tool, cache: string, downloads: Downloads): Promise
           for (const file of await readdir(from)) await copyFile(join(from, file), join(to, file));
         },
         onWait,
+        signal,
       );
   }
 }
@@ -221,6 +230,7 @@ async function must(
   options: ExecOptions = {},
 ): Promise<ExecResult> {
   const result = await exec(command, args, options).catch((error: unknown) => {
+    options.signal?.throwIfAborted();
     if (errnoOf(error) === "ENOENT")
       throw new LocalError("TOOL_MISSING", `${command} is not on the PATH: ${fix}`);
     throw new LocalError("BUILD_FAILED", `${command}: ${messageOf(error)}`, { cause: error });

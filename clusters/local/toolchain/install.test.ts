@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { exec } from "./exec.ts";
 import { installOnce } from "./install.ts";
 import { candidates, TOOLS } from "./tools.ts";
 
@@ -35,6 +36,23 @@ describe("installOnce", () => {
     expect(await left()).toEqual([]);
     await installOnce(folder, build);
     expect(await left()).toEqual(["tool-1"]);
+  });
+
+  it("leaves nothing of a command that was interrupted, nor of waiting for another process", async () => {
+    const stop = new AbortController();
+    const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+    const command = installOnce(folder, async (temporary) => {
+      await build(temporary);
+      begin();
+      const script =
+        "process.on('SIGTERM', () => setTimeout(() => process.exit(0), 50)); setInterval(() => {}, 1e6)";
+      await exec(process.execPath, ["-e", script], { signal: stop.signal });
+    });
+    await begun;
+    const waiting = installOnce(folder, build, () => stop.abort(new Error("interrupted")), stop.signal);
+    const ended = [command, waiting].map((one) => expect(one).rejects.toThrow("interrupted"));
+    await Promise.all(ended);
+    expect(await left()).toEqual([]);
   });
 
   it("clears up after a build that was killed, and takes over its lock", async () => {

@@ -28,16 +28,17 @@ export async function makeFolder(path: string): Promise<void> {
 
 /**
  * Fills `folder` by calling `build` on a temporary neighbour and renaming that into place, so that the
- * folder is either whole or absent. Processes that want the same folder wait for each other.
+ * folder is either whole or absent. Processes that want the same folder wait for each other, or until the signal is aborted.
  */
 export async function installOnce(
   folder: string,
   build: (temporary: string) => Promise<void>,
   onWait: (pid: number) => void = () => {},
+  signal?: AbortSignal,
 ): Promise<void> {
   const parent = dirname(folder);
   await makeFolder(parent);
-  const unlock = await lock(`${folder}.lock`, onWait);
+  const unlock = await lock(`${folder}.lock`, onWait, signal);
   try {
     await removeLeftovers(folder);
     if (await exists(folder)) return;
@@ -69,8 +70,13 @@ async function removeLeftovers(folder: string): Promise<void> {
 }
 
 /** A lock file that holds its owner's process number; a dead owner's lock is taken over. */
-async function lock(path: string, onWait: (pid: number) => void): Promise<() => Promise<void>> {
+async function lock(
+  path: string,
+  onWait: (pid: number) => void,
+  signal: AbortSignal | undefined,
+): Promise<() => Promise<void>> {
   for (let told = false; ; ) {
+    signal?.throwIfAborted();
     try {
       const file = await open(path, "wx");
       await file.writeFile(String(process.pid));

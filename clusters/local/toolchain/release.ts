@@ -42,6 +42,8 @@ export interface Downloads {
   readonly unusable: Map<string, string>;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly progress: (line: string) => void;
+  /** Ends a download: the promise rejects with the reason. */
+  readonly signal?: AbortSignal | undefined;
   readonly silenceMs?: number;
 }
 
@@ -74,6 +76,7 @@ export async function downloadRelease(
       await fetchBinary(`${base}/${file.path}`, file, folder, name, downloads);
       return undefined;
     } catch (error) {
+      downloads.signal?.throwIfAborted();
       if (error instanceof Interrupted && attempt < ATTEMPTS) continue;
       const reason = `${base}: ${reasonOf(error)}`;
       if (error instanceof Unreachable) unusable.set(base, reason);
@@ -122,14 +125,15 @@ async function download(
   url: string,
   path: string,
   name: string,
-  { progress, silenceMs = SILENCE_MS }: Downloads,
+  { progress, signal, silenceMs = SILENCE_MS }: Downloads,
 ): Promise<string> {
   const silence = new AbortController();
   const timer = setTimeout(() => silence.abort(), silenceMs);
   const why = (error: unknown) =>
     silence.signal.aborted ? `nothing for ${silenceMs / 1000} s` : reasonOf(error);
   try {
-    const response = await fetch(url, { signal: silence.signal }).catch((error: unknown) => {
+    const abort = signal === undefined ? silence.signal : AbortSignal.any([silence.signal, signal]);
+    const response = await fetch(url, { signal: abort }).catch((error: unknown) => {
       throw new Unreachable(why(error), { cause: error });
     });
     if (!response.ok || response.body === null) {
