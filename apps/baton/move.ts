@@ -95,9 +95,13 @@ export function moveCommand(): Command {
     });
 }
 
+const MAX_SECONDS = 86_400;
+
 function seconds(option: string, text: string): number {
   const value = Number(text);
-  if (!Number.isFinite(value) || value < 0) throw new UsageError(`${option}: not a number of seconds`);
+  // Timers end at 24 days.
+  if (!/^\d+(\.\d+)?$/.test(text) || value > MAX_SECONDS)
+    throw new UsageError(`${option}: not a number of seconds up to ${MAX_SECONDS}`);
   return value * 1000;
 }
 

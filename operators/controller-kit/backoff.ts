@@ -5,9 +5,13 @@ export interface BackoffOptions {
   readonly maxMs: number;
 }
 
+/** Longest wait that a server may ask for: it may have its clock or its units wrong, and timers end at 24 days. */
+const MAX_ASKED_MS = 600_000;
+
 /**
  * How long to wait after the n-th failure in a row (from 0): anything up to a bound that doubles. Full jitter, as in
- * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/; never below what the server asked for.
+ * https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/; never below what the server asked for,
+ * up to ten minutes.
  */
 export function backoffMs(
   failures: number,
@@ -16,5 +20,7 @@ export function backoffMs(
   askedMs = 0,
 ): number {
   const bound = Math.min(maxMs, baseMs * 2 ** Math.min(failures, 30));
-  return Math.max(askedMs, Math.floor(random * bound));
+  // What is no number asks for nothing.
+  const asked = askedMs > 0 ? Math.min(askedMs, MAX_ASKED_MS) : 0;
+  return Math.max(asked, Math.floor(random * bound));
 }

@@ -27,6 +27,13 @@ describe("waiting", () => {
     );
   });
 
+  it("waits ten minutes at most for what a server asks, and for no number not at all", () => {
+    for (const asked of [3_000_000_000, 8.64e15, Infinity])
+      expect(backoffMs(0, { baseMs: 200, maxMs: 30_000 }, 0, asked)).toBe(600_000);
+    for (const asked of [Number.NaN, -1])
+      expect(backoffMs(0, { baseMs: 200, maxMs: 30_000 }, 0.5, asked)).toBe(100);
+  });
+
   it("reads Retry-After as seconds and as a date", () => {
     const now = Date.parse("2026-01-01T00:00:00Z");
     expect(retryAfter("7", now)).toBe(7_000);

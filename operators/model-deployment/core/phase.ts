@@ -81,6 +81,7 @@ function conditionsOf(
   const { stable, candidate, decision, analysis = [] } = status;
   const available = stable !== undefined && stable.available >= Math.min(1, object.spec.replicas);
   const bad = analysis.find(({ phase: of }) => of === "Failed" || of === "Inconclusive");
+  const shared = holds?.reason === "SharedCause";
   const streamReason =
     stream === undefined
       ? "NoStream"
@@ -113,7 +114,12 @@ function conditionsOf(
     ),
     is("Healthy", phase === "Healthy", phase),
     is("InvalidSpec", invalid !== undefined, invalid === undefined ? "Valid" : "Invalid", invalid),
-    is("AnalysisPassing", bad === undefined, bad === undefined ? "NothingBad" : bad.phase, bad?.name),
+    is(
+      "AnalysisPassing",
+      bad === undefined && !shared,
+      bad?.phase ?? (shared ? "SharedCause" : "NothingBad"),
+      bad?.name ?? (shared ? holds.message : ""),
+    ),
     is("StreamReady", stream === undefined || (stream.reachable && !stream.halted), streamReason),
   ];
 }
