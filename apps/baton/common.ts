@@ -67,13 +67,19 @@ export async function withBus<T>(options: Common, work: (bus: KafkaBus) => Promi
 }
 
 /** A number that an option gives; commander says whose. */
-export function numberIn(least: number, what: string, isWhole = false): (text: string) => number {
+export function numberIn(
+  least: number,
+  what: string,
+  isWhole = false,
+  most = Number.MAX_SAFE_INTEGER,
+): (text: string) => number {
   return (text) => {
     const value = Number(text);
     if (
       text.trim() !== "" &&
       Number.isFinite(value) &&
       value >= least &&
+      value <= most &&
       (!isWhole || Number.isInteger(value))
     )
       return value;

@@ -26,7 +26,7 @@ interface Options extends Common {
   readonly force?: boolean;
 }
 
-const SECONDS = numberIn(0, "a number of seconds");
+const SECONDS = numberIn(0, "a number of seconds up to a day", false, 86_400);
 const INSTRUMENT = /^(\*|[A-Z0-9][A-Z0-9._-]{0,31})$/;
 
 /** What moved in one partition, and how long nobody decided. */

@@ -20,6 +20,7 @@ export function backoffMs(
   askedMs = 0,
 ): number {
   const bound = Math.min(maxMs, baseMs * 2 ** Math.min(failures, 30));
-  const asked = Number.isNaN(askedMs) ? 0 : Math.min(askedMs, MAX_ASKED_MS);
+  // What is no number asks for nothing.
+  const asked = askedMs > 0 ? Math.min(askedMs, MAX_ASKED_MS) : 0;
   return Math.max(asked, Math.floor(random * bound));
 }

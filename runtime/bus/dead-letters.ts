@@ -84,13 +84,13 @@ export interface DeadLetter extends Reason {
 export function parseDeadLetter(record: InRecord): DeadLetter | undefined {
   const { headers } = record;
   const topic = headers[HEADER.topic];
-  const partition = Number(headers[HEADER.partition]);
+  const partition = headers[HEADER.partition] ?? "";
   const offset = headers[HEADER.offset] ?? "";
-  if (topic === undefined || !Number.isInteger(partition) || !/^\d+$/.test(offset)) return undefined;
+  if (topic === undefined || !/^\d+$/.test(partition) || !/^\d+$/.test(offset)) return undefined;
   const truncated = headers[HEADER.truncated];
   return {
     topic,
-    partition,
+    partition: Number(partition),
     offset: BigInt(offset),
     code: headers[HEADER.code] ?? "UNKNOWN",
     error: headers[HEADER.error] ?? "",

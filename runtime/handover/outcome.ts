@@ -78,14 +78,15 @@ export function parseOutcome(headers: Headers): ReadOutcome | undefined {
   const kind = headers[OUTCOME_HEADER.kind];
   const action = headers[OUTCOME_HEADER.action];
   const offset = input.slice(offsetAt + 1);
-  const partition = Number(input.slice(partitionAt + 1, offsetAt));
-  if (partitionAt < 1 || !/^\d{1,19}$/.test(offset) || !Number.isInteger(partition)) return undefined;
+  const partition = input.slice(partitionAt + 1, offsetAt);
+  if (partitionAt < 1 || !/^\d{1,19}$/.test(offset) || !/^\d{1,9}$/.test(partition)) return undefined;
   if (revision === undefined || (kind !== "decision" && kind !== "rejected")) return undefined;
   if (action !== "live" && action !== "shadow" && action !== "withheld") return undefined;
   const epoch = headers[OUTCOME_HEADER.epoch];
+  if (epoch !== undefined && !/^-?\d{1,15}$/.test(epoch)) return undefined;
   return {
     topic: input.slice(0, partitionAt),
-    partition,
+    partition: Number(partition),
     offset: BigInt(offset),
     instrument: headers[OUTCOME_HEADER.instrument] ?? "",
     revision,

@@ -126,6 +126,7 @@ function conditionsOf(
   const available = stable !== undefined && nobody === undefined;
   const unavailable = object.spec.replicas === 0 ? "ScaledToZero" : "NoReplica";
   const bad = analysis.find(({ phase: of }) => of === "Failed" || of === "Inconclusive");
+  const shared = holds?.reason === "SharedCause";
   const streamReason =
     stream === undefined
       ? "NoStream"
@@ -158,7 +159,12 @@ function conditionsOf(
     ),
     is("Healthy", phase === "Healthy", phase),
     is("InvalidSpec", invalid !== undefined, invalid === undefined ? "Valid" : "Invalid", invalid),
-    is("AnalysisPassing", bad === undefined, bad === undefined ? "NothingBad" : bad.phase, bad?.name),
+    is(
+      "AnalysisPassing",
+      bad === undefined && !shared,
+      bad?.phase ?? (shared ? "SharedCause" : "NothingBad"),
+      bad?.name ?? (shared ? holds.message : ""),
+    ),
     is("StreamReady", stream === undefined || (stream.reachable && !stream.halted), streamReason),
   ];
 }

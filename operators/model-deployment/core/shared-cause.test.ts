@@ -42,6 +42,7 @@ const told = (world: World, reason: string) => world.events.filter((event) => ev
 function isHeld(world: World): void {
   expect(world.status).toMatchObject({ phase: "Paused", currentStepIndex: 1 });
   expect(condition(world, "Progressing")).toMatchObject({ reason: "SharedCause" });
+  expect(condition(world, "AnalysisPassing")).toMatchObject({ status: "False", reason: "SharedCause" });
   expect(condition(world, "Paused")).toMatchObject({ status: "True", reason: "SharedCause" });
   expect(world.status.message).toContain("3 with the candidate and 2.5 with stable: 3 is above 1");
   expect(world.status.history).toHaveLength(1);
