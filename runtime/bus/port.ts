@@ -32,7 +32,7 @@ export interface InRecord extends Position {
   readonly timestamp: number;
 }
 
-/** A partition in which records wait: from `offset` on, none of them handled yet. */
+/** A partition that is not read to its end: from `offset` on nothing has been handled. */
 export interface Behind extends Position {
   /** Offset that the next record written will get, as a broker last said. */
   readonly end: bigint;
@@ -160,7 +160,7 @@ export interface Consumer {
    * is the latest sign of life of a broker. For readiness checks (`checkProgress`).
    */
   lastProgress(): number;
-  /** The partitions in which records wait, as far as is known. */
+  /** The partitions in which records wait, or whose log ends before what was read, as far as is known. */
   behind(): readonly Behind[];
   /** Commits read positions for the group. Rejects with REBALANCED when the partition has moved on. */
   commit(positions: readonly Position[]): Promise<void>;

@@ -50,6 +50,14 @@ describe("the progress of a consumer", () => {
     expect(progress.behind()).toEqual([]);
   });
 
+  it("stands still where a log has become shorter than what was read of it", () => {
+    const progress = begun();
+    progress.answered(place, answer(900, 900), 10);
+    progress.answered(place, answer(900, 20), 20);
+    expect(progress.lastProgress()).toBe(10);
+    expect(() => checkProgress(progress, 16_000)).toThrow("t/0 stands at 900 of 20");
+  });
+
   it("is that of the partition that is furthest back, and of none that is paused or gone", () => {
     const progress = begun();
     progress.assigned(other, 0);

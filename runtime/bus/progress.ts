@@ -82,12 +82,13 @@ export class ConsumerProgress {
     if (entry === undefined) return;
     entry.next = next;
     entry.end = end;
-    if (next >= end) entry.openSince = undefined;
-    else if (next >= lastStable) entry.openSince ??= now;
-    else {
+    // A log that ends before what was read is another one, whose records are not read.
+    if (next < lastStable || next > end) {
       entry.openSince = undefined;
       return;
     }
+    if (next === end) entry.openSince = undefined;
+    else entry.openSince ??= now;
     if (entry.openSince === undefined || now - entry.openSince < OPEN_TRANSACTION_MS) entry.at = now;
   }
 
@@ -102,7 +103,7 @@ export class ConsumerProgress {
 
   behind(): readonly Behind[] {
     return [...this.#entries.values()]
-      .filter(({ next, end, paused }) => !paused && next < end)
+      .filter(({ next, end, paused }) => !paused && next !== end)
       .map(({ topic, partition, next, end, at }) => ({ topic, partition, offset: next, end, since: at }));
   }
 

@@ -28,7 +28,7 @@ async function consoleProducer(topic: string, codec: string, lines: readonly str
   const libs = toolPath(await ensureToolchain({ progress: () => {} }), "kafka");
   const args = kafkaClass(libs, "org.apache.kafka.tools.ConsoleProducer", [
     ...["--bootstrap-server", address, "--topic", topic, "--compression-codec", codec],
-    ...["--batch-size", "500000", "--timeout", "200"],
+    ...["--batch-size", "500000", "--timeout", "5000"],
   ]);
   const child = spawn("java", args, { stdio: ["pipe", "ignore", "pipe"] });
   let said = "";
@@ -57,28 +57,32 @@ async function segmentOf(topic: string): Promise<{ bytes: Buffer; flip: (at: num
 describe("what others have written", () => {
   it("is read whatever codec Kafka's own producer uses", async () => {
     const topic = await newTopic();
-    const codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
-    // Blocks of LZ4 are 64 KiB: a batch has several. Every third line is hard to compress.
+    const codecs = ["gzip", "snappy", "lz4", "zstd"];
+    // Every third line is hard to compress.
     const lines = (codec: string) =>
       Array.from(
         { length: 900 },
         (_, i) => `${codec} ${i} ${(i % 3 === 0 ? randomUUID() : "same ").repeat(12)}`,
       );
     const sent = codecs.map((codec) => lines(codec));
-    await Promise.all(codecs.map((codec, i) => consoleProducer(topic, codec, sent[i] ?? [])));
+    // One after another: four of Kafka's tools at once leave no processor to the tests beside.
+    for (const [i, codec] of codecs.entries()) await consoleProducer(topic, codec, sent[i] ?? []);
     const read: string[] = [];
     await readToEnd(bus, topic, (record) => void read.push(String(record.value)));
     for (const [i, codec] of codecs.entries()) {
       expect([codec, read.filter((line) => line.startsWith(`${codec} `))]).toEqual([codec, sent[i]]);
     }
-    // By their first batch's attributes: that the producer did as it was told.
+    // By the attributes of the batches: that the producer did as it was told.
     const { bytes } = await segmentOf(topic);
-    const used = new Set<number>();
+    const largest = new Map<number, number>();
     for (let at = 0; at + 61 < bytes.length; at += 12 + bytes.readInt32BE(at + 8)) {
-      used.add(bytes.readInt16BE(at + 21) & 7);
+      const codec = bytes.readInt16BE(at + 21) & 7;
+      largest.set(codec, Math.max(largest.get(codec) ?? 0, bytes.readInt32BE(at + 57)));
     }
-    expect([...used].toSorted()).toEqual([0, 1, 2, 3, 4]);
-  });
+    expect([...largest.keys()].toSorted()).toEqual([1, 2, 3, 4]);
+    // Blocks of LZ4 are 64 KiB, which are 340 lines: it has several.
+    expect(largest.get(3)).toBeGreaterThan(400);
+  }, 180_000);
 
   it("ends a consumer with the place where a disk has gone bad, and skips nothing", async () => {
     const topic = await newTopic();

@@ -52,6 +52,11 @@ export function newlyAssigned(
   return assigned;
 }
 
+/** Whether everything that was fetched has been handled. */
+export function isIdle({ running, queue }: Assigned): boolean {
+  return !running && queue.length === 0;
+}
+
 /** Why a consumer ends. */
 export function fatalError(error: unknown): BusError {
   if (error instanceof BusError && error.code === "UNREADABLE_BATCH") return error;

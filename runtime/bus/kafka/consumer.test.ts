@@ -98,7 +98,7 @@ it("a consumer is made anew as often as it crashes while it begins", async () =>
 const answer = (fetchedOffset: number, end: number, unreadable?: Unreadable) => ({
   answers: [
     {
-      ...{ topic: "t", partition: 0, fetchedOffset: String(fetchedOffset), unreadable },
+      ...{ topic: "t", partition: 0, fetchedOffset: String(fetchedOffset), rawMessages: [], unreadable },
       ...{ highWatermark: String(end), lastStableOffset: String(end) },
     },
   ],
@@ -200,4 +200,30 @@ it("reads a record whose headers are null, without them", () => {
   const headers = { none: null, list: [Buffer.from("a"), null], text: Buffer.from("b") };
   const message = { ...{ offset: "0", key: null, value: null, timestamp: "0", attributes: 0 }, headers };
   expect(toRecord("t", 0, 0n, message as unknown as KafkaMessage).headers).toEqual({ text: "b" });
+});
+
+it("has read to the end where a broker has nothing of before any more", async () => {
+  const { connect, made } = running(({ emit }) =>
+    emit("consumer.group_join", { memberAssignment: { t: [0] } }),
+  );
+  const opened = await KafkaConsumer.open(
+    connect,
+    "g",
+    {
+      ...{ topics: ["t"], from: "earliest", onFatal: () => expect.unreachable() },
+      ...{ onAssigned: async () => 4n, onBatch: async () => {} },
+    },
+    new BusMetrics(new Registry()),
+  );
+  await waitFor("the place", () => made[0]?.sought.includes("4"));
+  made[0]?.emit("consumer.fetch", answer(4, 900));
+  expect(opened.behind()).toMatchObject([{ offset: 4n, end: 900n }]);
+  made[0]?.emit("consumer.fetch", answer(900, 900));
+  expect(opened.behind()).toEqual([]);
+  const place = { topic: "t", partition: 0 };
+  expect(opened.position(place)).toBe(900n);
+  // A shorter log is another one.
+  made[0]?.emit("consumer.fetch", answer(0, 0));
+  expect(opened.position(place)).toBe(900n);
+  await opened.close();
 });

@@ -15,6 +15,7 @@ import {
   type Assigned,
   fatalError,
   fetchedFrom,
+  isIdle,
   keyOf,
   newlyAssigned,
   toRecord,
@@ -302,15 +303,22 @@ export class KafkaConsumer implements Consumer {
   }
 
   /** What a broker has said of a partition: how far its log goes, and what of it cannot be decoded. */
-  #answered({ topic, partition, fetchedOffset, highWatermark, lastStableOffset, unreadable }: Answer): void {
+  #answered(answer: Answer): void {
+    const { topic, partition, highWatermark, lastStableOffset = highWatermark, unreadable } = answer;
     const place = { topic, partition };
     const assigned = this.#assigned.get(keyOf(place));
     if (assigned === undefined) return;
-    const from = BigInt(fetchedOffset);
+    const from = BigInt(answer.fetchedOffset);
+    const lastStable = BigInt(lastStableOffset);
     const end = BigInt(highWatermark);
+    // Sent on by a broker that has nothing of before any more, and nothing behind it. Never back: a log that is shorter
+    // than what was read is another one, which whoever reads it has to see.
+    const ahead = assigned.seen !== undefined && from > assigned.seen;
+    if (ahead && answer.rawMessages.length === 0 && from >= lastStable && isIdle(assigned))
+      assigned.seen = from;
     // What is queued or with a handler is not done.
     const next = this.position(place) ?? from;
-    this.#progress.answered(place, { next, lastStable: BigInt(lastStableOffset ?? end), end }, Date.now());
+    this.#progress.answered(place, { next, lastStable, end }, Date.now());
     this.#metrics.lag.set({ topic, partition, group: this.#options.group ?? "" }, Number(end - next));
     if (unreadable === undefined) return;
     assigned.unreadable = unreadableBatch(place, unreadable);

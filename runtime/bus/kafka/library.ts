@@ -167,6 +167,7 @@ interface FetchedBatch {
   /** Offset that was asked for. */
   readonly fetchedOffset: string;
   readonly highWatermark: string;
+  readonly rawMessages: readonly unknown[];
 }
 type Batches = new (topic: string, fetchedOffset: string, data: PartitionData) => FetchedBatch;
 
