@@ -354,7 +354,7 @@ export function isDischarged(state: PartitionState, duty: Pick<Duty, "kind" | "e
  */
 function releaseCut(state: PartitionState, move: Move, position: bigint): bigint | undefined {
   const begins = move.keys.map((key) => state.holdings.get(key)?.from ?? 0n);
-  const cut = begins.reduce((latest, from) => (from > latest ? from : latest), position);
+  const cut = inOrder([...begins, position]).at(-1) as bigint;
   return cut > position && begins.some((from) => from < cut) ? undefined : cut;
 }
 
@@ -402,7 +402,11 @@ export function startOffset(
   for (const { cut, filled } of state.moves) if (cut !== undefined) bounds.push(filled ?? cut);
   // It may have taken over before it got there.
   for (const holding of state.holdings.values()) if (holding.revision === revision) bounds.push(holding.from);
-  return bounds.toSorted((a, b) => (a < b ? -1 : 1))[0];
+  return inOrder(bounds)[0];
+}
+
+function inOrder(offsets: readonly bigint[]): readonly bigint[] {
+  return offsets.toSorted((a, b) => (a < b ? -1 : 1));
 }
 
 /**
