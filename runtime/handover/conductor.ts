@@ -36,6 +36,9 @@ export type ConductorEvent =
 /** An open transaction of somebody who died keeps readers of the ledger waiting for 15 s at most. */
 const READ_MS = 20_000;
 
+/** A worker that was fenced and has not been let go of is asked again after this. */
+const FORCE_AGAIN_MS = 2_000;
+
 export function conductorId(deployment: string): string {
   return `baton.conductor.${deployment}`;
 }
@@ -175,8 +178,9 @@ export class Conductor {
    * it had committed as the cut. Comes the worker back in between, it fences us, and answers itself.
    */
   async #force(place: Place, revision: string): Promise<void> {
-    const { bus, deployment, hook, onEvent } = this.#options;
+    const { bus, deployment, hook, onEvent, deadlines = DEADLINES } = this.#options;
     const before = partitionState(this.state, place);
+    let againMs = FORCE_AGAIN_MS;
     let producer: TransactionalProducer | undefined;
     try {
       producer = await bus.transactionalProducer(transactionalId(deployment, revision, place), {
@@ -193,7 +197,9 @@ export class Conductor {
       const standing =
         latest === undefined ? undefined : await standingOf(deployment, revision, place, producer, latest);
       const release = forcedEnd(state, revision, standing);
-      if (release !== undefined) {
+      // It has to get somewhere first, and is not to be kept from it.
+      if (release === undefined) againMs = Math.max(againMs, deadlines.releaseMs);
+      else {
         const { epoch, cut, filled } = release;
         const base = { at: Date.now(), revision, ...place };
         const records: Ledger[] = [{ type: "released", ...base, epoch, cut: String(cut), forced: true }];
@@ -213,7 +219,7 @@ export class Conductor {
     // Ours, or the worker's own: not tried again before it can be read, or has not come in a while.
     await Promise.race([
       this.#follower.until((state) => partitionState(state, place) !== before),
-      new Promise((resolve) => setTimeout(resolve, 2_000)),
+      new Promise((resolve) => setTimeout(resolve, againMs)),
     ]);
   }
 

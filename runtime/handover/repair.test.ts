@@ -78,6 +78,9 @@ const request = (epoch: number, from: string | null, to: string, instruments: st
 const taken = (epoch: number, revision: string, cut: number): Ledger => {
   return { type: "taken", at: 1, epoch, revision, ...place, cut: String(cut), next: String(cut) };
 };
+const released = (epoch: number, cut: number): Ledger => {
+  return { type: "released", at: 1, epoch, revision: "a", ...place, cut: String(cut), forced: false };
+};
 const ledger = (...records: Ledger[]) => partitionState(records.reduce(applyLedger, EMPTY_LEDGER), place);
 const owned = [request(1, null, "a", ["*"]), taken(1, "a", 0)];
 /** a is to let go of everything, or of BTCUSDT. */
@@ -102,6 +105,20 @@ describe("a worker lets go", () => {
   it("at once of what it has not decided on", () => {
     expect(repairedDuty(askedForOne, "a", 10n, done([11, 13]))).toMatchObject({ kind: "release", cut: 10n });
     expect(repairedDuty(askedForOne, "a", 10n, done([11, 12]))).toBeUndefined();
+  });
+
+  it("of instruments that begin at different cuts when it has come to the last of them", () => {
+    const two = [request(2, "a", "b", ["ETHUSDT"]), released(2, 20), taken(2, "b", 20)];
+    const both = ledger(
+      ...[...owned, request(3, "a", "b", ["BTCUSDT"]), released(3, 5), taken(3, "b", 5)],
+      ...two.map((record) => ("epoch" in record ? { ...record, epoch: record.epoch + 2 } : record)),
+      request(5, "b", "a", ["BTCUSDT", "ETHUSDT"]),
+    );
+    expect(repairedDuty(both, "b", 10n, done([]))).toBeUndefined();
+    expect(forcedEnd(both, "b", { position: 10n, mark: undefined, done: done([]) })).toBeUndefined();
+    expect(repairedDuty(both, "b", 20n, done([]))).toEqual({ kind: "release", epoch: 5, cut: 20n });
+    const later = ledger(...owned, ...two, request(3, "b", "a", ["ETHUSDT"]));
+    expect(repairedDuty(later, "b", 10n, done([]))).toEqual({ kind: "release", epoch: 3, cut: 20n });
   });
 
   it("of what it has made live without the ledger, once the ledger says so", () => {

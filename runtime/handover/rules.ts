@@ -326,7 +326,8 @@ export function workerDuty(state: PartitionState, revision: string, position: bi
   const [first, second] = state.moves;
   if (first === undefined) return undefined;
   if (first.cut === undefined && first.from === revision) {
-    return { kind: "release", epoch: first.epoch, cut: releaseCut(state, first, position) };
+    const cut = releaseCut(state, first, position);
+    return cut === undefined ? undefined : { kind: "release", epoch: first.epoch, cut };
   }
   if (first.to !== revision || (first.cut === undefined && first.from !== null)) return undefined;
   const cut = first.cut ?? position;
@@ -348,15 +349,13 @@ export function isDischarged(state: PartitionState, duty: Pick<Duty, "kind" | "e
 
 /**
  * The cut when a revision that has committed everything below `position` lets go. Not below where its own decisions
- * begin: it may have taken over before it got there.
+ * begin: it may have taken over before it got there. Where those of some keys begin further on than those of others it has
+ * to get there first, as there is one cut for all of them: undefined until then.
  */
-function releaseCut(state: PartitionState, move: Move, position: bigint): bigint {
-  let cut = position;
-  for (const key of move.keys) {
-    const from = state.holdings.get(key)?.from ?? 0n;
-    if (from > cut) cut = from;
-  }
-  return cut;
+function releaseCut(state: PartitionState, move: Move, position: bigint): bigint | undefined {
+  const begins = move.keys.map((key) => state.holdings.get(key)?.from ?? 0n);
+  const cut = inOrder([...begins, position]).at(-1) as bigint;
+  return cut > position && begins.some((from) => from < cut) ? undefined : cut;
 }
 
 /** What the conductor writes in the name of a revision that does not answer, having fenced it and read its position. */
@@ -403,7 +402,11 @@ export function startOffset(
   for (const { cut, filled } of state.moves) if (cut !== undefined) bounds.push(filled ?? cut);
   // It may have taken over before it got there.
   for (const holding of state.holdings.values()) if (holding.revision === revision) bounds.push(holding.from);
-  return bounds.toSorted((a, b) => (a < b ? -1 : 1))[0];
+  return inOrder(bounds)[0];
+}
+
+function inOrder(offsets: readonly bigint[]): readonly bigint[] {
+  return offsets.toSorted((a, b) => (a < b ? -1 : 1));
 }
 
 /**

@@ -2,23 +2,21 @@ import { type Ledger, REST } from "#runtime/contracts/ledger.ts";
 import { undo } from "#runtime/handover/conduct.ts";
 import { type Done, forcedEnd, isDone, repairedDuty } from "#runtime/handover/repair.ts";
 import {
-  anewOffset,
   type Duty,
   isLive,
   moves,
   type PartitionState,
   partitionState,
-  predecessors,
   refusal,
-  startOffset,
   workerDuty,
 } from "#runtime/handover/rules.ts";
-import { LedgerTree, type Node } from "./ledger-tree.ts";
+import { beginningOf, checkBegun } from "./beginnings.ts";
+import { LedgerTree, type Node, releasedRecord, startedRecord } from "./ledger-tree.ts";
 import {
   type Add,
   type Boss,
   Breach,
-  doneId,
+  doneFrom,
   type Force,
   hasRead,
   type ModelConfig,
@@ -27,10 +25,10 @@ import {
   replace,
   type State,
   type Successor,
+  stateKey,
   TOPIC,
   type Waits,
   type Worker,
-  waitsId,
 } from "./state.ts";
 
 // A model of the hand-over protocol for exhaustive search. What is decided is decided by the production functions; what
@@ -73,7 +71,7 @@ export class Model {
       const taken = { at: 0, epoch: 1, revision: "a", ...place, cut: "0", next: "0" };
       head = this.#ledger.append(head, { type: "taken", ...taken });
       for (const rev of this.#revs.slice(0, begun))
-        head = this.#ledger.append(head, this.#started(rev, place.partition, 0n));
+        head = this.#ledger.append(head, startedRecord(rev, place, 0n));
     }
     const slots = this.#revs.length * partitions;
     const worker: Worker = {
@@ -145,37 +143,7 @@ export class Model {
 
   /** A key that two states share only when they are the same. */
   key(state: State): string {
-    const parts: number[] = [
-      state.head.id,
-      ...state.fences,
-      ...state.committed.map((offset) => offset + 1),
-      ...state.written,
-      ...state.out,
-    ];
-    for (const [slot, workers] of state.workers.entries()) {
-      const [, partition] = this.#revOf(slot);
-      parts.push(workers.length);
-      for (const w of workers) {
-        const seen = w.view.parts[partition] ?? 0;
-        const stale = w.stale?.parts[partition] ?? 0;
-        parts.push(w.fence, w.phase, w.position + 1, doneId(w.done), seen, stale, waitsId(w.waits));
-        parts.push(w.others.reduce((id, offset) => id * 8 + offset + 1, 0));
-      }
-    }
-    parts.push(state.bosses.length);
-    for (const { fence, view, force } of state.bosses) {
-      parts.push(fence, view.id);
-      if (force === undefined) parts.push(0);
-      else
-        parts.push(
-          1 + this.#slot(force.rev, force.partition),
-          force.fence,
-          (force.committed ?? -1) + 1,
-          force.read ? 1 : 0,
-        );
-    }
-    parts.push(state.bossFence, state.asked, state.faults, state.forces, state.handBacks, state.duplicates);
-    return String.fromCharCode(...parts.flatMap((n) => (n < 0xd000 ? [n] : [0xd000 + (n >> 12), n & 0xfff])));
+    return stateKey(state, this.#config.partitions);
   }
 
   #workerSteps(state: State, slot: number, index: number, add: Add): undefined {
@@ -190,8 +158,10 @@ export class Model {
     };
     if (state.faults > 0) add(`crash ${id}`, put({ ...state, faults: state.faults - 1 }, undefined), true);
     if (worker.phase === 0) {
-      const others = this.#revs.map((other) => state.committed[this.#slot(other, partition)] ?? 0);
       const position = state.committed[slot] ?? 0;
+      // Of use to those who begin.
+      const revs = position < 0 || this.#config.anew === true ? this.#revs : [];
+      const others = revs.map((other) => state.committed[this.#slot(other, partition)] ?? 0);
       // Those who read the ledger first have it from here.
       const view = this.#config.without === "positions first" ? state.head : worker.view;
       return add(`position ${id}`, put(state, { ...worker, phase: 1, position, others, view }));
@@ -205,10 +175,11 @@ export class Model {
     if (worker.view.parts[partition] !== state.head.parts[partition]) {
       add(`read ${id}`, put(state, { ...worker, view: state.head }));
     }
-    const local = partitionState(worker.view.state, { topic: TOPIC, partition });
+    const place = { topic: TOPIC, partition };
+    const local = partitionState(worker.view.state, place);
     const duty = repairedDuty(local, rev, BigInt(worker.position), worker.done);
     if (worker.stale === undefined && !hasRead(local, worker.waits)) return undefined;
-    this.#checkBegun(local, rev, id);
+    checkBegun(local, rev, id);
     if (duty?.kind === "take") {
       if (!duty.keep) throw new Breach(`${id} gives back what it has never taken`);
       if (fenced) return add(`fenced ${id}`, put(state, undefined));
@@ -217,7 +188,8 @@ export class Model {
     if (duty?.kind === "release" && worker.stale === undefined) {
       if (fenced) add(`fenced ${id}`, put(state, undefined));
       else {
-        const head = this.#ledger.append(state.head, this.#released(rev, partition, duty.epoch, duty.cut));
+        const released = releasedRecord(rev, place, duty.epoch, duty.cut);
+        const head = this.#ledger.append(state.head, released);
         add(`release ${id}`, put({ ...state, head }, { ...worker, waits: duty }));
         if (this.#config.without === "same-transaction") {
           add(`release apart ${id}`, put({ ...state, head }, { ...worker, waits: duty, stale: worker.view }));
@@ -240,9 +212,10 @@ export class Model {
     add: Add,
   ): undefined {
     const [rev, partition] = this.#revOf(slot);
-    const { without, messages, anew = false } = this.#config;
+    const { without, anew = false } = this.#config;
     const late = without === "positions first";
-    const view = without === "ledger-read" ? this.#first.head : late ? worker.view : state.head;
+    const read = late ? worker.view : state.head;
+    const view = without === "ledger-read" ? this.#first.head : read;
     const local = partitionState(view.state, { topic: TOPIC, partition });
     const positionOf = (of: Rev, found: number) =>
       Math.max(found, Number(local.started.get(of)?.offset ?? -1n));
@@ -250,40 +223,16 @@ export class Model {
     const running = { ...worker, phase: 2 as const, position, view, others: [] };
     // How far it may be behind is not of the protocol: both are tried.
     if (position >= 0)
-      add(`ledger ${id}`, put(state, { ...running, done: this.#doneFrom(state, slot, position) }));
+      add(`ledger ${id}`, put(state, { ...running, done: doneFrom(this.#config, state, slot, position) }));
     if (position >= 0 && !anew) return undefined;
-    const others = [...predecessors(local)].flatMap((other) => {
-      const at = this.#revs.indexOf(other as Rev);
-      const found = late ? state.committed[this.#slot(other as Rev, partition)] : worker.others[at];
-      const known = positionOf(other as Rev, found ?? -1);
-      return other === rev || known < 0 ? [] : BigInt(known);
-    });
-    const bounds = without === "the owners' positions" ? [BigInt(messages.length)] : others;
-    const known = {
-      ...local,
-      ...(without === "the cuts" ? { moves: [] } : {}),
-      ...(without === "its own"
-        ? {
-            holdings: new Map(
-              [...local.holdings].map(([key, holding]) => [key, { ...holding, revision: "" }]),
-            ),
-          }
-        : {}),
-    };
-    const written = BigInt(Math.max(position, state.written[slot] ?? 0));
-    const start =
-      position < 0 ? (startOffset(known, rev, bounds) ?? 0n) : anewOffset(known, rev, written, bounds, 0n);
+    const others = this.#revs.map((other, at) =>
+      positionOf(other, (late ? state.committed[this.#slot(other, partition)] : worker.others[at]) ?? -1),
+    );
+    const written = Math.max(position, state.written[slot] ?? 0);
+    const start = beginningOf(this.#config, local, rev, position < 0 ? undefined : written, others);
     if (start === undefined) return undefined;
-    const head = this.#ledger.append(state.head, this.#started(rev, partition, start));
+    const head = this.#ledger.append(state.head, startedRecord(rev, { topic: TOPIC, partition }, start));
     add(`begin ${id} at ${start}`, put({ ...state, head }, { ...running, position: Number(start) }));
-  }
-
-  /** Whoever is to take over has computed what it is to make live. */
-  #checkBegun({ moves: [first, second], started }: PartitionState, rev: Rev, id: string): void {
-    const begun = started.get(rev)?.offset ?? 0n;
-    if (first?.to !== rev || first.cut === undefined || second !== undefined) return;
-    const fill = first.filled ?? first.cut;
-    if (fill < begun) throw new Breach(`${id} is to take over at ${fill}, before where it began, ${begun}`);
   }
 
   #batchStep(
@@ -296,8 +245,8 @@ export class Model {
   ): undefined {
     const [rev, partition] = this.#revOf(slot);
     const offset = worker.position;
-    const view = worker.stale ?? worker.view;
-    const local = partitionState(view.state, { topic: TOPIC, partition });
+    const place = { topic: TOPIC, partition };
+    const local = partitionState((worker.stale ?? worker.view).state, place);
     const instrument = this.#config.messages[offset] as string;
     const written = Math.max(state.written[slot] ?? 0, offset + 1);
     let next: State = { ...state, written: replace(state.written, slot, written) };
@@ -311,7 +260,7 @@ export class Model {
     if (duty?.kind === "release" && worker.stale === undefined) {
       next = {
         ...next,
-        head: this.#ledger.append(next.head, this.#released(rev, partition, duty.epoch, duty.cut)),
+        head: this.#ledger.append(next.head, releasedRecord(rev, place, duty.epoch, duty.cut)),
       };
       waits = duty;
     }
@@ -444,10 +393,11 @@ export class Model {
     }
     const local = partitionState(boss.view.state, { topic: TOPIC, partition });
     const position = Math.max(force.committed, Number(local.started.get(rev)?.offset ?? 0n));
-    const done = this.#doneFrom(state, slot, position);
+    const done = doneFrom(this.#config, state, slot, position);
     const release = forcedEnd(local, rev, { position: BigInt(position), mark: undefined, done });
     if (release === undefined) return add("force moot", ended);
-    const head = this.#ledger.append(state.head, this.#released(rev, partition, release.epoch, release.cut));
+    const released = releasedRecord(rev, { topic: TOPIC, partition }, release.epoch, release.cut);
+    const head = this.#ledger.append(state.head, released);
     add("forced", { ...ended, head });
   }
 
@@ -462,18 +412,6 @@ export class Model {
       }
     }
     return { ...state, out: replace(state.out, at, REVS.indexOf(rev) + 1) };
-  }
-
-  /** What the topics have of a revision from a position on. */
-  #doneFrom(state: State, slot: number, position: number): ReadonlyMap<bigint, Done> {
-    const [rev, partition] = this.#revOf(slot);
-    const done = new Map<bigint, Done>();
-    for (let offset = position; offset < (state.written[slot] ?? 0); offset++) {
-      const at = partition * this.#config.messages.length + offset;
-      const live = state.out[at] === REVS.indexOf(rev) + 1;
-      done.set(BigInt(offset), { instrument: this.#config.messages[offset] as string, live, shadow: !live });
-    }
-    return done;
   }
 
   #spawn(state: State, slot: number): State {
@@ -492,16 +430,6 @@ export class Model {
       bossFence: fence,
       bosses: [...state.bosses, { fence, view: state.head, force: undefined }],
     };
-  }
-
-  #started(rev: Rev, partition: number, offset: bigint): Ledger {
-    const place = { topic: TOPIC, partition };
-    return { type: "started", at: 0, revision: rev, ...place, offset: String(offset) };
-  }
-
-  #released(rev: Rev, partition: number, epoch: number, cut: bigint): Ledger {
-    const place = { topic: TOPIC, partition };
-    return { type: "released", at: 0, epoch, revision: rev, ...place, cut: String(cut), forced: false };
   }
 
   #places() {

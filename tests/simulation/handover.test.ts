@@ -35,6 +35,13 @@ const threeInTurn: Partial<ModelConfig> = {
 
 const one = { messages: ["X"] };
 
+/** Two instruments that begin at different cuts go back together. */
+const together: ModelConfig["script"] = [
+  { keys: ["X"], from: "a", to: "b" },
+  { keys: ["Y"], from: "a", to: "b" },
+  { keys: ["X", "Y"], from: "b", to: "a" },
+];
+
 const SHORT: readonly (readonly [string, Partial<ModelConfig>])[] = [
   ["a request there and one back, with a forced release", { script: thereAndBack, forces: 1 }],
   ["late and repeated ledger records", { script: thereAndBack, duplicates: 1 }],
@@ -49,6 +56,7 @@ const SHORT: readonly (readonly [string, Partial<ModelConfig>])[] = [
     { ...one, script: thereAndBack, faults: 1, anew: true },
   ],
   ["one that begins at any time", { ...one, begun: 1 }],
+  ["two instruments there and back together", { script: together }],
 ];
 const LONG: readonly (readonly [string, Partial<ModelConfig>])[] = [
   ["two partitions, handed back", { partitions: 2, messages: ["X"], handBacks: 1 }],
@@ -99,7 +107,11 @@ describe("the hand-over, in every order", () => {
   it.each([
     ["the owners' positions", "at the log's end", {}],
     ["the cuts", "behind where the owner has let go already", { script: thereAndBack }],
-    ["the cuts", "behind where the owner has let go for another", { ...threeInTurn, ...one, begun: 1 }],
+    [
+      "the cuts",
+      "behind where the owner has let go for another",
+      { ...threeInTurn, ...one, begun: 1, faults: 0 },
+    ],
     ["its own", "behind what it decides on", { messages: ["X", "X"] }],
     ["positions first", "where the owner is that has let go meanwhile", {}],
   ] as const)("who begins without %s begins %s: there is a breach", (without, _, change) => {

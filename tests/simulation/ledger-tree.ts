@@ -70,3 +70,16 @@ function textOf(value: unknown): string {
     return part instanceof Map ? [...part].toSorted(([a], [b]) => (a < b ? -1 : 1)) : part;
   });
 }
+
+export function startedRecord(revision: string, { topic, partition }: Place, offset: bigint): Ledger {
+  return { type: "started", at: 0, revision, topic, partition, offset: String(offset) };
+}
+
+export function releasedRecord(
+  revision: string,
+  { topic, partition }: Place,
+  epoch: number,
+  cut: bigint,
+): Ledger {
+  return { type: "released", at: 0, epoch, revision, topic, partition, cut: String(cut), forced: false };
+}

@@ -122,8 +122,56 @@ export function doneId(done: ReadonlyMap<bigint, Done>): number {
   return id;
 }
 
+/** What the topics have of a revision from a position on. */
+export function doneFrom(
+  { messages, partitions }: ModelConfig,
+  { out, written }: State,
+  slot: number,
+  position: number,
+): ReadonlyMap<bigint, Done> {
+  const done = new Map<bigint, Done>();
+  const owner = Math.floor(slot / partitions) + 1;
+  for (let offset = position; offset < (written[slot] ?? 0); offset++) {
+    const live = out[(slot % partitions) * messages.length + offset] === owner;
+    done.set(BigInt(offset), { instrument: messages[offset] as string, live, shadow: !live });
+  }
+  return done;
+}
+
 export function replace<T>(list: readonly T[], index: number, value: T): readonly T[] {
   const copy = list.slice();
   copy[index] = value;
   return copy;
+}
+
+/** A key that two states share only when they are the same. */
+export function stateKey(state: State, partitions: number): string {
+  const parts: number[] = [
+    state.head.id,
+    ...state.fences,
+    ...state.committed.map((offset) => offset + 1),
+    ...state.written,
+    ...state.out,
+  ];
+  for (const [slot, workers] of state.workers.entries()) {
+    const partition = slot % partitions;
+    parts.push(workers.length);
+    for (const w of workers) {
+      const seen = w.view.parts[partition] ?? 0;
+      const stale = w.stale?.parts[partition] ?? 0;
+      parts.push(w.fence, w.phase, w.position + 1, doneId(w.done), seen, stale, waitsId(w.waits));
+      parts.push(w.others.reduce((id, offset) => id * 8 + offset + 1, 0));
+    }
+  }
+  parts.push(state.bosses.length);
+  for (const { fence, view, force } of state.bosses) {
+    parts.push(fence, view.id);
+    if (force === undefined) parts.push(0);
+    else {
+      const slot = REVS.indexOf(force.rev) * partitions + force.partition;
+      parts.push(1 + slot, force.fence, (force.committed ?? -1) + 1, force.read ? 1 : 0);
+    }
+  }
+  parts.push(state.bossFence, state.asked, state.faults, state.forces, state.handBacks, state.duplicates);
+  return String.fromCharCode(...parts.flatMap((n) => (n < 0xd000 ? [n] : [0xd000 + (n >> 12), n & 0xfff])));
 }
