@@ -41,7 +41,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 };
 
 const isTest = (file: string) =>
-  file.endsWith(".test.ts") || file.startsWith("tests/") || file.startsWith(".ci/");
+  file.endsWith(".test.ts") || /^(tests\/|\.ci\/|vitest\.config\.ts$)/.test(file);
 const within = (path: string, folder: string) => path === folder || path.startsWith(`${folder}/`);
 const top = (path: string) => path.split("/")[0] ?? "";
 
