@@ -27,7 +27,7 @@ try {
   const container = new ContainerProcess(helper, {
     mode: mode as IsolationMode,
     args: ["sh", "-c", script],
-    env: [`PATH=/usr/bin:/bin`, `CANARY_PID=${canary.pid}`],
+    env: ["PATH=/usr/bin:/bin"],
     cwd: "/",
     hostname: "contained",
     process: { ...DEFAULT_USER, groups: [], capabilities: [], noNewPrivileges: true },
