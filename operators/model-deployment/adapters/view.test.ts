@@ -142,3 +142,40 @@ describe("a disruption budget", () => {
     expect(told).toEqual([{ key: KEY, urgent: false }]);
   });
 });
+
+describe("a Deployment", () => {
+  const NAME = `echo-${revisionOf(specOf("1.0.0"))}`;
+  const scale = {
+    kind: "Scale",
+    revision: revisionOf(specOf("1.0.0")),
+    replicas: 2,
+    template: "spec",
+  } as const;
+  const edited = () => view.see(KEY)?.revisions[0]?.edited;
+  const write = async () => {
+    const seen = view.see(KEY) as Seen;
+    const deployment = await new Cluster(api).scale(seen, scale);
+    if (deployment !== undefined) view.wroteDeployment(deployment);
+  };
+  const change = (patch: object) => toldOf(() => api.merge(DEPLOYMENTS, "trading", NAME, patch));
+
+  it("is as it was written until somebody else changes its spec, and then until it is written again", async () => {
+    await write();
+    expect(edited()).toBe(false);
+    await change({ metadata: { annotations: { "deployment.kubernetes.io/revision": "1" } } });
+    expect(edited()).toBe(false);
+    await change({ spec: { minReadySeconds: 900 } });
+    expect(edited()).toBe(true);
+    await write();
+    expect(edited()).toBe(false);
+    expect(await api.get(DEPLOYMENTS, "trading", NAME)).toMatchObject({ spec: { minReadySeconds: 0 } });
+  });
+
+  it("of another operator before this one is taken as it is found", async () => {
+    await write();
+    const other = new View({ api, onChange: () => {}, onError: () => {} });
+    await other.start();
+    expect(other.see(KEY)?.revisions[0]?.edited).toBe(false);
+    await other.stop();
+  });
+});

@@ -89,6 +89,8 @@ interface Read {
 export class View {
   /** By uid: a spec is read once, not with each look at it. */
   readonly #specs = new Map<string, Read>();
+  /** By uid: the generation of a Deployment as it was written from here, or first seen. */
+  readonly #generations = new Map<string, number | undefined>();
   readonly #objects: Reflector<CustomObject>;
   readonly #deployments: Reflector<Deployment>;
   readonly #pods: Reflector<Pod>;
@@ -118,7 +120,12 @@ export class View {
       ...whole,
       resource: DEPLOYMENTS,
       part: withoutManagers,
-      onChange: (object) => onChange(ownerKey(object), false),
+      onChange: (object, change) => {
+        const { uid = "", generation } = object.metadata;
+        if (change === "deleted") this.#generations.delete(uid);
+        else if (change === "added" && !this.#generations.has(uid)) this.#generations.set(uid, generation);
+        onChange(ownerKey(object), false);
+      },
     });
     this.#budgets = new Reflector<DisruptionBudget>({
       ...whole,
@@ -169,6 +176,8 @@ export class View {
   }
 
   wroteDeployment(deployment: Deployment): void {
+    const { uid = "", generation } = deployment.metadata;
+    this.#generations.set(uid, generation);
     this.#deployments.put(deployment);
   }
 
@@ -241,6 +250,7 @@ export class View {
         // Whichever tells of it first that one has gone.
         available: Math.min(status?.availableReplicas ?? 0, own.filter(isReady).length),
         coherent,
+        edited: metadata.generation !== this.#generations.get(metadata.uid ?? ""),
         budget: budgetProblem(budgets, disruptionBudgetOf(owner, revision)),
         identity: configuration === undefined ? { model } : { model, configuration },
         ...(restartedAt === undefined ? {} : { restartedAt }),

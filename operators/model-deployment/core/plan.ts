@@ -49,25 +49,33 @@ export function plan(observed: Observed): Plan {
     planned = planOne({ ...observed, object: { ...observed.object, status }, results: [] });
     events.push(...planned.events);
   }
-  return { ...planned, effects: withBudgets(observed, planned.effects), events };
+  return { ...planned, effects: withUpkeep(observed, planned.effects), events };
 }
 
-/** Also what looks after disruption budgets: before a revision has pods it has one, and one that is gone comes back. */
-function withBudgets({ revisions }: Observed, effects: readonly Effect[]): readonly Effect[] {
-  const isKnown = (revision: string) => revisions.some((view) => view.revision === revision);
-  const made = effects.flatMap((effect) =>
-    effect.kind === "Scale" && effect.template === "spec" && !isKnown(effect.revision)
-      ? [effect.revision]
-      : [],
-  );
+/** Also what keeps revisions as they were made: what others delete or edit comes back. */
+function withUpkeep({ object, revisions }: Observed, effects: readonly Effect[]): readonly Effect[] {
+  const scaled = effects.filter((effect) => effect.kind === "Scale");
   const ends = new Set(
     effects.flatMap((effect) => (effect.kind === "DeleteRevision" ? [effect.revision] : [])),
   );
-  const broken = revisions.flatMap(({ revision, budget }) =>
-    budget === undefined || ends.has(revision) ? [] : [revision],
+  const kept = revisions.filter(({ revision }) => !ends.has(revision));
+  // A revision has its disruption budget before it has pods.
+  const made = scaled.filter(
+    ({ revision, template }) => template === "spec" && revisions.every((view) => view.revision !== revision),
+  );
+  const unprotected = [...made, ...kept.filter(({ budget }) => budget !== undefined)];
+  // Nobody says any more how those were made that the spec no longer describes.
+  const edited = kept.filter(
+    ({ revision, edited: is }) =>
+      is === true &&
+      templateOf(object.spec, revision) === "spec" &&
+      scaled.every((effect) => effect.revision !== revision),
   );
   return [
-    ...[...new Set([...made, ...broken])].map((revision) => ({ kind: "Protect", revision }) as const),
+    ...unprotected.map(({ revision }): Effect => ({ kind: "Protect", revision })),
+    ...edited.map(
+      ({ revision, replicas }): Effect => ({ kind: "Scale", revision, replicas, template: "spec" }),
+    ),
     ...effects,
   ];
 }
