@@ -1,11 +1,8 @@
 import { type CoreV1Api, CustomObjectsApi, PolicyV1Api } from "@kubernetes/client-node";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import type { KubeObject } from "#operators/controller-kit/api.ts";
-import {
-  DEPLOYMENTS,
-  DISRUPTION_BUDGETS,
-  type DisruptionBudget,
-} from "#operators/model-deployment/adapters/deployment.ts";
+import { DISRUPTION_BUDGETS, type DisruptionBudget } from "#operators/model-deployment/adapters/budget.ts";
+import { DEPLOYMENTS } from "#operators/model-deployment/adapters/deployment.ts";
 import { type Draft, OperatorBench } from "#tests/support/operator-bench.ts";
 import { waitFor } from "#tests/support/wait.ts";
 

@@ -16,15 +16,8 @@ import {
 import { type ModelDeploymentStatus, modelDeploymentStatus } from "../api/status.ts";
 import type { Identified } from "../core/coherence.ts";
 import { type Command, type Observed, type RevisionView, VERBS } from "../core/observed.ts";
-import {
-  ANNOTATIONS,
-  DEPLOYMENTS,
-  type Deployment,
-  DISRUPTION_BUDGETS,
-  type DisruptionBudget,
-  disruptionBudgetOf,
-  LABELS,
-} from "./deployment.ts";
+import { budgetProblem, DISRUPTION_BUDGETS, type DisruptionBudget, specOnly } from "./budget.ts";
+import { ANNOTATIONS, DEPLOYMENTS, type Deployment, LABELS } from "./deployment.ts";
 
 // What a pass sees of the API server: copies that follow it, and that know what was written from here at once.
 
@@ -130,7 +123,7 @@ export class View {
     this.#budgets = new Reflector<DisruptionBudget>({
       ...whole,
       resource: DISRUPTION_BUDGETS,
-      part: specOnly,
+      part: (budget) => specOnly(withoutManagers(budget)),
       // Its status follows each pod.
       onChange: (budget, change, before) => {
         if (change !== "modified" || !isDeepStrictEqual(budget.spec, before?.spec))
@@ -251,7 +244,7 @@ export class View {
         available: Math.min(status?.availableReplicas ?? 0, own.filter(isReady).length),
         coherent,
         edited: metadata.generation !== this.#generations.get(metadata.uid ?? ""),
-        budget: budgetProblem(budgets, disruptionBudgetOf(owner, revision)),
+        budget: budgetProblem(budgets, owner, revision),
         identity: configuration === undefined ? { model } : { model, configuration },
         ...(restartedAt === undefined ? {} : { restartedAt }),
         ...times(deployment, own),
@@ -338,20 +331,6 @@ function partOf({ metadata, status }: Pod): Pod {
       })),
     },
   };
-}
-
-/** Without its status, which nobody here looks at. */
-function specOnly({ metadata, spec }: DisruptionBudget): DisruptionBudget {
-  return { metadata: withoutManagers({ metadata }).metadata, ...(spec === undefined ? {} : { spec }) };
-}
-
-function budgetProblem(
-  budgets: readonly DisruptionBudget[],
-  wanted: DisruptionBudget,
-): RevisionView["budget"] {
-  const found = budgets.find(({ metadata }) => metadata.name === wanted.metadata.name);
-  if (found === undefined) return "missing";
-  return isDeepStrictEqual(found.spec, wanted.spec) ? undefined : "changed";
 }
 
 function isReady({ status }: Pod): boolean {
