@@ -1,9 +1,8 @@
 import { type CoreV1Api, CustomObjectsApi, PolicyV1Api } from "@kubernetes/client-node";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import {
-  DISRUPTION_BUDGETS,
-  type DisruptionBudget,
-} from "#operators/model-deployment/adapters/deployment.ts";
+import type { KubeObject } from "#operators/controller-kit/api.ts";
+import { DISRUPTION_BUDGETS, type DisruptionBudget } from "#operators/model-deployment/adapters/budget.ts";
+import { DEPLOYMENTS } from "#operators/model-deployment/adapters/deployment.ts";
 import { type Draft, OperatorBench } from "#tests/support/operator-bench.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
@@ -69,6 +68,40 @@ describe("nodes can be drained", { timeout: 120_000 }, () => {
     await comesBack("edited");
     await edit({ metadata: { labels: null }, spec: { maxUnavailable: null, minAvailable: 1 } });
     await comesBack("not labelled");
+  });
+});
+
+describe("a revision's Deployment", { timeout: 120_000 }, () => {
+  it("that somebody edits comes back as it was, and what it did not say stays theirs", async () => {
+    const { stable } = await bench.status();
+    const name = `${bench.name}-${stable?.revision}`;
+    const read = async () => {
+      const { spec } = await bench.api.get<KubeObject & { readonly spec: Draft }>(
+        DEPLOYMENTS,
+        bench.namespace,
+        name,
+      );
+      const { image, livenessProbe, command } = spec["template"].spec.containers[0];
+      return { image, livenessProbe, command, minReadySeconds: spec.minReadySeconds };
+    };
+    const before = await read();
+    await bench.api.merge(DEPLOYMENTS, bench.namespace, name, {
+      spec: {
+        minReadySeconds: 300,
+        progressDeadlineSeconds: 77,
+        template: { spec: { containers: [{ name: "main", image: "test/other:1", command: ["sh", "-c"] }] } },
+      },
+    });
+    await waitFor("the Deployment", async () => {
+      expect(await read()).toEqual(before);
+      return true;
+    });
+    const { spec } = await bench.api.get<KubeObject & { readonly spec: Draft }>(
+      DEPLOYMENTS,
+      bench.namespace,
+      name,
+    );
+    expect(spec["progressDeadlineSeconds"]).toBe(77);
   });
 });
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { DEPLOYMENTS, DISRUPTION_BUDGETS } from "#operators/model-deployment/adapters/deployment.ts";
+import { DISRUPTION_BUDGETS } from "#operators/model-deployment/adapters/budget.ts";
+import { DEPLOYMENTS } from "#operators/model-deployment/adapters/deployment.ts";
 import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import { OperatorBench, SHELL, type Status } from "#tests/support/operator-bench.ts";
 import { waitFor } from "#tests/support/wait.ts";

@@ -204,8 +204,10 @@ export class World {
           throw new Error(`${revision} would get the template of ${this.revision()}`);
         if (effect.template === "own" && replicas > 0 && !this.pods.has(revision))
           throw new Error(`${revision} has no Deployment`);
+        const { edited, ...before } = this.pods.get(revision) ?? {};
         this.pods.set(revision, {
-          ...this.pods.get(revision),
+          ...before,
+          ...(edited === undefined || effect.template === "spec" ? {} : { edited }),
           replicas,
           available,
           coherent: !this.incoherent.has(revision),

@@ -1,11 +1,7 @@
 import { KubeApi, type KubeObject } from "#operators/controller-kit/api.ts";
 import { Reflector } from "#operators/controller-kit/reflector.ts";
-import {
-  DEPLOYMENTS,
-  type Deployment,
-  DISRUPTION_BUDGETS,
-  LABELS,
-} from "#operators/model-deployment/adapters/deployment.ts";
+import { DISRUPTION_BUDGETS } from "#operators/model-deployment/adapters/budget.ts";
+import { DEPLOYMENTS, type Deployment, LABELS } from "#operators/model-deployment/adapters/deployment.ts";
 import { MODEL_DEPLOYMENTS } from "#operators/model-deployment/adapters/view.ts";
 import { COMMAND_ANNOTATION } from "#operators/model-deployment/api/crd.ts";
 import type { Verb } from "#operators/model-deployment/core/observed.ts";

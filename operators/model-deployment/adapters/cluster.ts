@@ -2,15 +2,13 @@ import type { Api, KubeObject } from "#operators/controller-kit/api.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
 import type { ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect } from "../core/observed.ts";
+import { DISRUPTION_BUDGETS, type DisruptionBudget, disruptionBudgetOf, instead } from "./budget.ts";
 import {
   ANNOTATIONS,
   DEPLOYMENTS,
   type Deployment,
-  DISRUPTION_BUDGETS,
-  type DisruptionBudget,
   deploymentName,
   deploymentOf,
-  disruptionBudgetOf,
   epochAnnotation,
 } from "./deployment.ts";
 import { type CustomObject, MODEL_DEPLOYMENTS, type Seen } from "./view.ts";
@@ -89,18 +87,4 @@ export class Cluster {
       ...change,
     });
   }
-}
-
-/** The merge patch that makes one value of another: what is not wanted is taken away. */
-function instead(is: unknown, wanted: unknown): unknown {
-  if (!isObject(is) || !isObject(wanted)) return wanted;
-  const gone = Object.keys(is).filter((key) => !(key in wanted));
-  return Object.fromEntries([
-    ...gone.map((key) => [key, null]),
-    ...Object.entries(wanted).map(([key, value]) => [key, instead(is[key], value)]),
-  ]);
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

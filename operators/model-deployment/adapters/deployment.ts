@@ -49,17 +49,6 @@ export interface Deployment extends KubeObject {
   };
 }
 
-export const DISRUPTION_BUDGETS: Resource = {
-  group: "policy",
-  version: "v1",
-  plural: "poddisruptionbudgets",
-  kind: "PodDisruptionBudget",
-};
-
-export interface DisruptionBudget extends KubeObject {
-  readonly spec?: Readonly<Record<string, unknown>>;
-}
-
 export function deploymentName(object: string, revision: string): string {
   return `${object}-${revision}`;
 }
@@ -96,29 +85,7 @@ export function epochAnnotation(epoch: number | undefined): Readonly<Record<stri
   return epoch === undefined ? {} : { [ANNOTATIONS.epoch]: String(epoch) };
 }
 
-/**
- * Keeps all but one of a revision's pods where nodes are drained. It never blocks for ever: of a single replica the one may go,
- * and a pod that is not ready is no protection, so that one that crashes again and again holds up no node (ADR 40).
- */
-export function disruptionBudgetOf(owner: KubeObject, revision: string): DisruptionBudget {
-  const { name, namespace = "" } = owner.metadata;
-  const own = { [LABELS.deployment]: name, [LABELS.revision]: revision };
-  return {
-    metadata: {
-      name: deploymentName(name, revision),
-      namespace,
-      labels: { ...own, "app.kubernetes.io/managed-by": "baton" },
-      ownerReferences: [ownerReference(owner)],
-    },
-    spec: {
-      maxUnavailable: 1,
-      selector: { matchLabels: own },
-      unhealthyPodEvictionPolicy: "AlwaysAllow",
-    },
-  };
-}
-
-function ownerReference({ apiVersion = "", kind = "", metadata }: KubeObject): OwnerReference {
+export function ownerReference({ apiVersion = "", kind = "", metadata }: KubeObject): OwnerReference {
   const { name, uid = "" } = metadata;
   return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true };
 }

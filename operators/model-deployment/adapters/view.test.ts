@@ -4,10 +4,9 @@ import { specOf } from "#tests/support/deployment-world.ts";
 import { MemoryCluster } from "#tests/support/memory-cluster.ts";
 import { waitFor } from "#tests/support/wait.ts";
 import { COMMAND_ANNOTATION, resourceOf } from "../api/crd.ts";
-import { revisionOf } from "../core/revision.ts";
 import { Cluster } from "./cluster.ts";
-import { DEPLOYMENTS, DISRUPTION_BUDGETS, type DisruptionBudget, deploymentOf } from "./deployment.ts";
-import { type CustomObject, MODEL_DEPLOYMENTS, type Seen, View } from "./view.ts";
+import { DEPLOYMENTS, deploymentOf } from "./deployment.ts";
+import { type CustomObject, MODEL_DEPLOYMENTS, View } from "./view.ts";
 
 const KEY = "trading/echo";
 let cluster: MemoryCluster;
@@ -82,66 +81,6 @@ describe("the copy of a ModelDeployment", () => {
   it("does not say who has written which field, which is half of it", () => {
     expect(view.see(KEY)?.object.metadata).not.toHaveProperty("managedFields");
     expect(view.see(KEY)?.object.metadata.name).toBe("echo");
-  });
-});
-
-describe("a disruption budget", () => {
-  const NAME = `echo-${revisionOf(specOf("1.0.0"))}`;
-  const seen = () => view.see(KEY) as Seen;
-  const budget = () => api.get<DisruptionBudget>(DISRUPTION_BUDGETS, "trading", NAME);
-  const problem = () => seen().revisions[0]?.budget;
-  const protect = async () =>
-    view.wroteBudget(await new Cluster(api).protect(seen(), revisionOf(specOf("1.0.0"))));
-  const change = (patch: object) =>
-    toldOf(() => api.merge(DISRUPTION_BUDGETS, "trading", NAME, patch)).then(problem);
-
-  beforeEach(async () => {
-    const revision = revisionOf(specOf("1.0.0"));
-    const scale = { kind: "Scale", revision, replicas: 2, template: "spec" } as const;
-    const deployment = await new Cluster(api).scale(seen(), scale);
-    if (deployment !== undefined) view.wroteDeployment(deployment);
-    expect(problem()).toBe("missing");
-    await protect();
-    expect(problem()).toBeUndefined();
-  });
-
-  it("keeps all but one of a revision's pods, and never a pod that is not ready", async () => {
-    expect(await budget()).toMatchObject({
-      metadata: { ownerReferences: [{ kind: "ModelDeployment", name: "echo", controller: true }] },
-      spec: { maxUnavailable: 1, unhealthyPodEvictionPolicy: "AlwaysAllow" },
-    });
-  });
-
-  it.each([
-    ["blocks", { maxUnavailable: 0 }],
-    ["names the other bound", { maxUnavailable: null, minAvailable: "100%" }],
-    ["protects what is not ready", { unhealthyPodEvictionPolicy: "IfHealthyBudget" }],
-    [
-      "says nothing of what is not ready, as an operator before this one",
-      { unhealthyPodEvictionPolicy: null },
-    ],
-    ["selects fewer", { selector: { matchLabels: { tier: "x" } } }],
-    ["selects none", { selector: { matchExpressions: [{ key: "x", operator: "Exists" }] } }],
-  ])("that %s is put right", async (_, spec) => {
-    const { spec: before } = await budget();
-    expect(await change({ spec })).toBe("changed");
-    await protect();
-    expect(problem()).toBeUndefined();
-    expect((await budget()).spec).toEqual(before);
-  });
-
-  it("that is deleted is made again", async () => {
-    await toldOf(() => api.delete(DISRUPTION_BUDGETS, "trading", NAME));
-    expect(problem()).toBe("missing");
-    await protect();
-    expect(problem()).toBeUndefined();
-  });
-
-  it("is not looked at each time a pod of it comes or goes", async () => {
-    told = [];
-    await api.merge(DISRUPTION_BUDGETS, "trading", NAME, { status: { currentHealthy: 1 } });
-    await toldOf(() => api.delete(DEPLOYMENTS, "trading", NAME));
-    expect(told).toEqual([{ key: KEY, urgent: false }]);
   });
 });
 

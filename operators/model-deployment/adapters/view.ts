@@ -17,15 +17,8 @@ import { type ModelDeploymentStatus, modelDeploymentStatus } from "../api/status
 import { usageProblems, usesOf } from "../api/texts.ts";
 import type { Identified } from "../core/coherence.ts";
 import { type Command, type Observed, type RevisionView, VERBS } from "../core/observed.ts";
-import {
-  ANNOTATIONS,
-  DEPLOYMENTS,
-  type Deployment,
-  DISRUPTION_BUDGETS,
-  type DisruptionBudget,
-  disruptionBudgetOf,
-  LABELS,
-} from "./deployment.ts";
+import { budgetProblem, DISRUPTION_BUDGETS, type DisruptionBudget, specOnly } from "./budget.ts";
+import { ANNOTATIONS, DEPLOYMENTS, type Deployment, LABELS } from "./deployment.ts";
 import { problemOf, problemsOf } from "./problem.ts";
 
 // What a pass sees of the API server: copies that follow it, and that know what was written from here at once.
@@ -101,6 +94,8 @@ export class View {
   readonly #specs = new Map<string, Read>();
   /** By the object as the reflector keeps it, which is another one when it has changed. */
   readonly #readTemplates = new WeakMap<CustomObject, ReadTemplate>();
+  /** By uid: the generation of a Deployment as it was written from here, or first seen. */
+  readonly #generations = new Map<string, number | undefined>();
   readonly #objects: Reflector<CustomObject>;
   readonly #deployments: Reflector<Deployment>;
   readonly #pods: Reflector<Pod>;
@@ -130,12 +125,17 @@ export class View {
       ...whole,
       resource: DEPLOYMENTS,
       part: withoutManagers,
-      onChange: (object) => onChange(ownerKey(object), false),
+      onChange: (object, change) => {
+        const { uid = "", generation } = object.metadata;
+        if (change === "deleted") this.#generations.delete(uid);
+        else if (change === "added" && !this.#generations.has(uid)) this.#generations.set(uid, generation);
+        onChange(ownerKey(object), false);
+      },
     });
     this.#budgets = new Reflector<DisruptionBudget>({
       ...whole,
       resource: DISRUPTION_BUDGETS,
-      part: specOnly,
+      part: (budget) => specOnly(withoutManagers(budget)),
       // Its status follows each pod.
       onChange: (budget, change, before) => {
         if (change !== "modified" || !isDeepStrictEqual(budget.spec, before?.spec))
@@ -181,6 +181,8 @@ export class View {
   }
 
   wroteDeployment(deployment: Deployment): void {
+    const { uid = "", generation } = deployment.metadata;
+    this.#generations.set(uid, generation);
     this.#deployments.put(deployment);
   }
 
@@ -253,7 +255,8 @@ export class View {
         // Whichever tells of it first that one has gone.
         available: Math.min(status?.availableReplicas ?? 0, own.filter(isReady).length),
         coherent,
-        budget: budgetProblem(budgets, disruptionBudgetOf(owner, revision)),
+        edited: metadata.generation !== this.#generations.get(metadata.uid ?? ""),
+        budget: budgetProblem(budgets, owner, revision),
         identity: configuration === undefined ? { model } : { model, configuration },
         ...(restartedAt === undefined ? {} : { restartedAt }),
         ...times(deployment, own),
@@ -353,20 +356,6 @@ function partOf(pod: Pod): Pod {
       })),
     },
   };
-}
-
-/** Without its status, which nobody here looks at. */
-function specOnly({ metadata, spec }: DisruptionBudget): DisruptionBudget {
-  return { metadata: withoutManagers({ metadata }).metadata, ...(spec === undefined ? {} : { spec }) };
-}
-
-function budgetProblem(
-  budgets: readonly DisruptionBudget[],
-  wanted: DisruptionBudget,
-): RevisionView["budget"] {
-  const found = budgets.find(({ metadata }) => metadata.name === wanted.metadata.name);
-  if (found === undefined) return "missing";
-  return isDeepStrictEqual(found.spec, wanted.spec) ? undefined : "changed";
 }
 
 function isReady({ status }: Pod): boolean {

@@ -161,8 +161,19 @@ export const modelDeploymentStatus = z.object({
     .object({ id: z.string().max(63), verb: z.string().max(32), result: z.string().max(256), at: time })
     .optional()
     .describe("The latest command of a person, and what became of it."),
-  replicas: z.int().optional(),
-  selector: z.string().max(256).optional(),
+  replicas: z
+    .int()
+    .optional()
+    .describe(
+      "Replicas that spec.replicas counts, of the pods that the selector finds: what autoscalers see.",
+    ),
+  selector: z
+    .string()
+    .max(256)
+    .optional()
+    .describe(
+      "Labels of the pods that do the work once: the stable revision's; during a canary without a stream also the candidate's.",
+    ),
 });
 
 export type ModelDeploymentStatus = z.output<typeof modelDeploymentStatus>;

@@ -40,6 +40,8 @@ export interface RevisionView {
   readonly coherent: boolean;
   /** What one reports that it should not; absent where none does, also where some have not reported yet. */
   readonly deviation?: string | undefined;
+  /** Somebody else has changed its Deployment's spec since the operator wrote or first saw it. */
+  readonly edited?: boolean | undefined;
   /** What is wrong with its disruption budget; absent where nothing is. */
   readonly budget?: "missing" | "changed" | undefined;
   /** The restart that its pods have had last; a time. */

@@ -18,6 +18,7 @@ import {
 } from "./report.ts";
 import { desiredRevision, scaleStable, templateOf } from "./revision.ts";
 import { ownsEverything, stepsOf, weightAt } from "./steps.ts";
+import { withUpkeep } from "./upkeep.ts";
 import { obey } from "./verbs.ts";
 
 // The operator's whole decision: from what one pass sees to what it writes and does.
@@ -49,27 +50,7 @@ export function plan(observed: Observed): Plan {
     planned = planOne({ ...observed, object: { ...observed.object, status }, results: [] });
     events.push(...planned.events);
   }
-  return { ...planned, effects: withBudgets(observed, planned.effects), events };
-}
-
-/** Also what looks after disruption budgets: before a revision has pods it has one, and one that is gone comes back. */
-function withBudgets({ revisions }: Observed, effects: readonly Effect[]): readonly Effect[] {
-  const isKnown = (revision: string) => revisions.some((view) => view.revision === revision);
-  const made = effects.flatMap((effect) =>
-    effect.kind === "Scale" && effect.template === "spec" && !isKnown(effect.revision)
-      ? [effect.revision]
-      : [],
-  );
-  const ends = new Set(
-    effects.flatMap((effect) => (effect.kind === "DeleteRevision" ? [effect.revision] : [])),
-  );
-  const broken = revisions.flatMap(({ revision, budget }) =>
-    budget === undefined || ends.has(revision) ? [] : [revision],
-  );
-  return [
-    ...[...new Set([...made, ...broken])].map((revision) => ({ kind: "Protect", revision }) as const),
-    ...effects,
-  ];
+  return { ...planned, effects: withUpkeep(observed, planned.effects), events };
 }
 
 function planOne(observed: Observed): Plan {

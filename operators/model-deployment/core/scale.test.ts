@@ -120,3 +120,21 @@ it("a revision has its disruption budget before its pods, and one that is gone o
   world.settle();
   expect(world.pass().effects).toEqual([]);
 });
+
+it("a Deployment that somebody edited is made again where the spec still says how", () => {
+  const { world, v1, v2 } = releasing(() => {});
+  for (const revision of [v1, v2]) {
+    const pods = world.pods.get(revision);
+    if (pods !== undefined) pods.edited = true;
+  }
+  const { length } = world.done;
+  world.settle();
+  expect(world.done.slice(length)).toEqual([{ kind: "Scale", revision: v2, replicas: 2, template: "spec" }]);
+  expect(world.pods.get(v1)?.edited).toBe(true);
+  // Its spec comes back, and with it its template.
+  world.tell("abort");
+  world.update(specOf("1.0.0"));
+  world.settle();
+  expect(world.pods.get(v1)).toMatchObject({ replicas: 2 });
+  expect(world.pods.get(v1)?.edited).toBeUndefined();
+});
