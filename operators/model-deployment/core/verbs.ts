@@ -1,8 +1,8 @@
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { closedGates, describeGate } from "./gates.ts";
+import { freezeHold } from "./holds.ts";
 import type { Command, Note, Observed } from "./observed.ts";
-import { freezeHold } from "./release.ts";
 import { desiredRevision, revisionOf } from "./revision.ts";
 
 // What people ask for. Each command is obeyed once, means one revision, and is answered in status.
