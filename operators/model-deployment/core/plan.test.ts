@@ -469,6 +469,10 @@ describe("commands", () => {
     world.pass(true);
     expect(world.status.lastVerb?.result).toBe("refused: it goes back already");
     expect(world.status.decision?.kind).toBe("Rollback");
+    world.tell("abort");
+    world.pass(true);
+    expect(world.status.lastVerb?.result).toBe("accepted: rollback already in progress");
+    expect(world.status.decision?.kind).toBe("Rollback");
     world.settle();
     world.tell("pause", "r-any");
     world.settle();

@@ -61,7 +61,7 @@ export function obey(observed: Observed): Obeyed {
       return answer(result, to === named ? rest : { ...status, pinned });
     }
     case "restart":
-      return answer("accepted: its pods are made anew", { ...status, restart: { revision, at } });
+      return answer("accepted: rolling restart requested", { ...status, restart: { revision, at } });
     case "pause":
       return answer("done", { ...status, pausedAt: at });
     case "resume":
@@ -95,7 +95,7 @@ export function obey(observed: Observed): Obeyed {
       const { decision, ...undecided } = status;
       const stable = status.stable?.revision;
       if (decision?.kind === "Rollback" || decision?.kind === "Abort")
-        return answer(`accepted: it goes back already${untilAlive(observed, stable)}`);
+        return answer(`accepted: rollback already in progress${untilAlive(observed, stable)}`);
       const message = "a person has aborted it";
       return {
         ...answer(`accepted: everything goes back to ${stable}${untilAlive(observed, stable)}`, undecided),
