@@ -4,6 +4,7 @@ import { closedGates, describeGate } from "./gates.ts";
 import { freezeHold } from "./holds.ts";
 import type { Command, Note, Observed } from "./observed.ts";
 import { desiredRevision, revisionOf } from "./revision.ts";
+import { stepsOf } from "./steps.ts";
 
 // What people ask for. Each command is obeyed once, means one revision, and is answered in status.
 
@@ -67,6 +68,8 @@ export function obey(observed: Observed): Obeyed {
     case "resume":
       return answer(spec.paused ? "done: spec.paused still holds it" : "done", unpaused);
     case "promote": {
+      if (hasNoStep(observed))
+        return answer("refused: it has no step left: promote it fully, or see what it waits for");
       const currentStepIndex = (status.currentStepIndex ?? 0) + 1;
       return answer("done: one step on", {
         ...unpaused,
@@ -123,6 +126,13 @@ function retryOnTheWayBack(observed: Observed, answer: (result: string, changed?
     ...answer(`accepted: it begins anew when ${status.stable?.revision} has everything, or is lost`, kept),
     decision: { kind: "Supersede", revision, reason: "Retry", message },
   };
+}
+
+/** Whether all steps of the candidate are behind it. What a person goes back to takes none. */
+function hasNoStep({ object, instruments }: Observed): boolean {
+  const { pinned, candidate, currentStepIndex = 0 } = object.status;
+  if (pinned !== undefined && pinned.revision === candidate?.revision) return true;
+  return currentStepIndex >= stepsOf(object.spec, instruments).length;
 }
 
 /** What an answer adds where a revision cannot take over yet. */
