@@ -87,7 +87,18 @@ export function drawRelease({ metadata, status = {} }: ModelDeployment): string 
     return [[role, entry.revision, entry.version, `${entry.available}/${entry.replicas}`, `${what}${more}`]];
   };
   const share = status.weight === undefined ? "" : ` (${status.weight} %)`;
-  const rows = [...line("stable", stable), ...line("candidate", candidate, share)];
+  // What was taken back and decides on, for stable has no replica.
+  const others = assignments.filter(
+    ({ revision }) => revision !== "" && revision !== stable?.revision && revision !== candidate?.revision,
+  );
+  const rows = [
+    ...line("stable", stable),
+    ...line("candidate", candidate, share),
+    ...others.map(({ revision, instruments }) => [
+      ...["taken back", revision, "", ""],
+      instruments.map(instrumentName).join(", "),
+    ]),
+  ];
   const parts = rows.length === 0 ? [] : columns(rows).split("\n");
   for (const { name, phase, successes, failures, measurements } of analysis) {
     const last = measurements.at(-1);

@@ -44,10 +44,28 @@ describe("a release without a stream", { timeout: 120_000 }, () => {
   it("goes back at the deadline when its pods never run", async () => {
     const broken = { ...SHELL, args: ["exit 1"] };
     await bench.update(plain("2.0.0", (draft) => (draft["template"].spec.containers = [broken])));
+    const why = /[01] replicas are available: main: .*exit code 1/;
+    await bench.until("why its pods do not run", ({ message = "" }) => why.test(message));
     expect(await rolledBack("2.0.0")).toMatchObject({
       completionStatus: "RolledBack",
       reason: "ProgressDeadlineExceeded",
     });
+  });
+
+  it("says why its pods cannot be made", async () => {
+    const { namespace } = bench;
+    const QUOTAS = { group: "", version: "v1", plural: "resourcequotas", kind: "ResourceQuota" };
+    await bench.api.create(QUOTAS, {
+      metadata: { name: "hunt", namespace },
+      ...{ spec: { hard: { pods: "0" } } },
+    });
+    try {
+      await bench.update(plain("2.0.1"));
+      await bench.until("the quota", ({ message = "" }) => message.includes("exceeded quota: hunt"));
+    } finally {
+      await bench.api.delete(QUOTAS, namespace, "hunt");
+    }
+    await rolledBack("2.0.1");
   });
 
   it("goes back when its pods run, take over and keep ending, long before the deadline", async () => {

@@ -110,7 +110,7 @@ async function play(change: (draft: Draft) => void, ops: readonly Op[]): Promise
   const aborted = new Map<string, string>();
   const note = () => {
     const { lastVerb } = sim.status;
-    // "accepted: it goes back already" is another's doing.
+    // "accepted: rollback already in progress" is another's doing.
     if (lastVerb?.verb !== "abort" || !lastVerb.result.startsWith("accepted: everything goes back")) return;
     const { decision } = sim.status;
     // It may be over already, and another one under way.

@@ -186,7 +186,14 @@ describe("flagger", () => {
     world.settle();
     world.wait(world.spec.progressDeadlineSeconds + 1);
     expect(world.status).toMatchObject({ phase: "Pending", message: "0 of 2 replicas are available" });
+    const first = world.revision();
     world.update(specOf("2.0.0", byInstruments));
+    // Its pods take no room of the next ones.
+    world.dead.add(world.revision());
+    world.settle();
+    expect(world.pods.get(first)?.replicas).toBe(0);
+    world.dead.clear();
+    Object.assign(world.pods.get(world.revision()) ?? {}, { available: 2 });
     world.settle();
     expect(world.status).toMatchObject({ phase: "Healthy", stable: { revision: world.revision() } });
   });

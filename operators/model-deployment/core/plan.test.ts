@@ -439,6 +439,20 @@ describe("commands", () => {
     expect(other.world.status.history?.[0]?.completionStatus).toBe("FastPromoted");
   });
 
+  it("promote is refused where no step is left that could be skipped", () => {
+    const { world } = releasing(withAnalysis);
+    world.templates.set("errors", errors({ inconclusiveLimit: 1_000 }));
+    world.measure = () => ({});
+    world.settle();
+    world.tell("promote");
+    world.settle();
+    expect(world.status.lastVerb?.result).toBe("done: one step on");
+    expect(world.status).toMatchObject({ currentStepIndex: 4, message: expect.stringContaining("no good") });
+    world.tell("promote");
+    world.settle();
+    expect(world.status.lastVerb?.result).toContain("refused: it has no step left");
+  });
+
   it("one that means another release does nothing, and each is done once", () => {
     const { world, v1 } = releasing();
     world.settle();
@@ -468,6 +482,10 @@ describe("commands", () => {
     world.tell("promote-full");
     world.pass(true);
     expect(world.status.lastVerb?.result).toBe("refused: it goes back already");
+    expect(world.status.decision?.kind).toBe("Rollback");
+    world.tell("abort");
+    world.pass(true);
+    expect(world.status.lastVerb?.result).toBe("accepted: rollback already in progress");
     expect(world.status.decision?.kind).toBe("Rollback");
     world.settle();
     world.tell("pause", "r-any");

@@ -3,9 +3,11 @@ import type { CanaryStep } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { goBack, promote } from "./conclude.ts";
 import { closedGates } from "./gates.ts";
+import { SCALED_TO_ZERO } from "./holds.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
+import { end, pruned, stillNeeded } from "./others.ts";
 import { phaseAndConditions, wasPaused } from "./phase.ts";
-import { advance, DOWN_MS, type Hold, podsHold, SCALED_TO_ZERO, steadySince } from "./release.ts";
+import { advance, type Hold, podsHold, steadySince } from "./release.ts";
 import {
   addHistory,
   historyEntry,
@@ -16,7 +18,7 @@ import {
   time,
   without,
 } from "./report.ts";
-import { desiredRevision, scaleStable, templateOf } from "./revision.ts";
+import { desiredRevision, hasFix, overtaken, scaleStable, templateOf } from "./revision.ts";
 import { ownsEverything, stepsOf, weightAt } from "./steps.ts";
 import { withUpkeep } from "./upkeep.ts";
 import { obey } from "./verbs.ts";
@@ -102,15 +104,6 @@ function goOn(observed: Observed, status: Status, commanded: Omit<Decision, "at"
   const message = overtaken(observed, status, candidate);
   if (message === undefined) return release(observed, status, candidate, stable.revision);
   return decided(observed, status, { kind: "Supersede", revision: candidate, reason: "NewSpec", message });
-}
-
-/** Why a candidate is no longer what is asked for; undefined while it is, or where what is asked for cannot be made out. */
-function overtaken(observed: Observed, status: Status, candidate: string): string | undefined {
-  const desired = desiredRevision(observed.object.spec, status);
-  if (desired === candidate) return undefined;
-  if (desired === status.pinned?.revision) return "a person has undone it";
-  if (observed.invalid !== undefined) return undefined;
-  return desired === status.stable?.revision ? "the spec has gone back" : "a newer release has come";
 }
 
 /** It was to be promoted before its Deployment was made, and nobody says any more how to make it. */
@@ -241,28 +234,6 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
     due: [now],
     holds: undefined,
   };
-}
-
-const end = (revisions: Observed["revisions"]): Effect[] =>
-  revisions
-    .filter(({ replicas }) => replicas > 0)
-    .map(({ revision }) => ({ kind: "Scale", revision, replicas: 0, template: "own" }));
-
-/**
- * Revisions that were taken back and go on all the same, for stable had no replica that could take over: those that own
- * something; without a stream all that run, until stable has a replica. One that is dead itself takes the room of the fix.
- */
-function stillNeeded({ now, revisions, stream }: Observed, stable: string): readonly string[] {
-  const isAlive = revisions.some(({ revision, available }) => revision === stable && available > 0);
-  const owners = stream === undefined ? undefined : [...stream.owners.values()];
-  return revisions
-    .filter(({ revision, available, downSince = now }) => {
-      if (owners === undefined) return !isAlive && available > 0;
-      // Where Kafka is away it is not known who owns what.
-      if (stream?.reachable === false) return true;
-      return owners.includes(revision) && (available > 0 || now - downSince <= DOWN_MS);
-    })
-    .map(({ revision }) => revision);
 }
 
 function release(observed: Observed, status: Status, candidate: string, stable: string): Pass {
@@ -414,15 +385,6 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
   };
 }
 
-/** Whether something else than stable is asked for, and may be tried. */
-function hasFix({ object, invalid }: Observed, status: Status, { kind, revision }: Decision): boolean {
-  const { pinned, stable, condemned = [] } = status;
-  const desired = desiredRevision(object.spec, status);
-  if (invalid !== undefined && desired !== pinned?.revision) return false;
-  if (desired === stable?.revision || condemned.includes(desired)) return false;
-  return desired !== revision || kind === "Supersede";
-}
-
 /** What a person has asked to go back to has been here before, as what was promoted not long ago. */
 function isFast(observed: Observed, status: Status, candidate: string): boolean {
   return status.pinned?.revision === candidate || withinRollbackWindow(observed, status, candidate);
@@ -439,18 +401,4 @@ function withinRollbackWindow({ object }: Observed, status: Status, candidate: s
     .filter(({ completionStatus }) => completionStatus === "Promoted" || completionStatus === "FastPromoted")
     .slice(0, window + 1);
   return promoted.some(({ revision }) => revision === candidate);
-}
-
-/** Revisions beyond the limit of those that are kept, oldest first. */
-function pruned({ object, revisions }: Observed, status: Status, keep: readonly string[]): Effect[] {
-  const order = (status.history ?? []).map(({ revision }) => revision);
-  const age = (revision: string) => {
-    const at = order.indexOf(revision);
-    return at === -1 ? order.length : at;
-  };
-  return revisions
-    .filter(({ revision, replicas }) => !keep.includes(revision) && replicas === 0)
-    .toSorted((a, b) => age(a.revision) - age(b.revision))
-    .slice(object.spec.revisionHistoryLimit)
-    .map(({ revision }) => ({ kind: "DeleteRevision", revision }));
 }

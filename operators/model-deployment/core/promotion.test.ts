@@ -295,6 +295,18 @@ describe("where stable has no replica to go back to", () => {
     expect(world.pods.get(v2)?.replicas).toBe(0);
   });
 
+  it("what is condemned goes on while it is handing over", () => {
+    const { world, v2 } = condemned();
+    available(world, v2, 2);
+    world.update(released("3.0.0"));
+    world.wait(10);
+    expect(world.status.candidate?.revision).toBe(world.revision());
+    // Some partitions have been taken, others not.
+    for (const key of world.owners.keys()) world.owners.set(key, undefined);
+    world.pass();
+    expect(world.pods.get(v2)?.replicas).toBe(2);
+  });
+
   it("stable gets everything first where it comes back in the middle of the fix", () => {
     const { world, v1, v2 } = condemned();
     world.update(released("3.0.0"));

@@ -1,6 +1,6 @@
 import { REST } from "#runtime/contracts/ledger.ts";
 import type { Metric } from "../api/analysis.ts";
-import { milliseconds, momentMs } from "../api/kit.ts";
+import { milliseconds } from "../api/kit.ts";
 import type { CanaryStep, ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, MetricStatus } from "../api/status.ts";
 import {
@@ -13,6 +13,7 @@ import {
   startMetric,
 } from "./analysis.ts";
 import { type Closed, describeGate, gateAt } from "./gates.ts";
+import { canGoBack, freezeHold, SCALED_TO_ZERO, stuck } from "./holds.ts";
 import type { Effect, Observed, RevisionView, StreamView } from "./observed.ts";
 import { templateOf } from "./revision.ts";
 import { instrumentsAt, ownsAll, ownsAny, weightAt } from "./steps.ts";
@@ -220,38 +221,8 @@ export function advance(
   return stay({ reason: "Moving", message, paused: false }, undefined, [route]);
 }
 
-export const SCALED_TO_ZERO: Hold = {
-  reason: "ScaledToZero",
-  message: "nobody decides: spec.replicas is 0",
-  paused: true,
-};
-
 function zero({ candidate }: Release, spec: ModelDeploymentSpec): Effect {
   return { kind: "Scale", revision: candidate, replicas: 0, template: templateOf(spec, candidate) };
-}
-
-/**
- * Whether a candidate that is late may be taken back: where it decides on something, stable has to have a replica. What is
- * alive is not given to what is dead because it is slow.
- */
-export function canGoBack(
-  { revisions, stream }: Observed,
-  { candidate, stable, index }: Pick<Release, "candidate" | "stable" | "index">,
-): boolean {
-  const available = (of: string) => revisions.find(({ revision }) => revision === of)?.available ?? 0;
-  if (available(stable) > 0) return true;
-  if (stream !== undefined) return !ownsAny(candidate, stream.owners) && stream.movingTo !== candidate;
-  return index === 0 || available(candidate) === 0;
-}
-
-/** Why a release that is late is not taken back. */
-export function stuck(holds: Hold | undefined): Hold {
-  const why = holds?.message ?? "not known why";
-  return {
-    reason: holds?.reason ?? "Pods",
-    message: `it is late (${why}), and stable has no replica to go back to`,
-    paused: false,
-  };
 }
 
 /** What is seen of a candidate, whether it is still being tried or is to be promoted. */
@@ -314,21 +285,6 @@ function sharedHold(
     .find((status) => hasSharedCause(status));
   if (found === undefined) return undefined;
   return { reason: "SharedCause", message: `a shared cause: ${describe(found)}`, paused: true };
-}
-
-/** The freeze window that holds now. One that cannot be read holds: nobody can say that it does not. */
-export function freezeHold(
-  { freezeWindows = [] }: ModelDeploymentSpec,
-  now: number,
-): { readonly hold: Hold; readonly until: number } | undefined {
-  for (const { from, to } of freezeWindows) {
-    const [begin, end] = [momentMs(from), momentMs(to)];
-    const unreadable = begin === undefined || end === undefined;
-    if (!unreadable && !(begin <= now && now < end)) continue;
-    const message = unreadable ? `${from} to ${to} is no window of time` : `no step forward until ${to}`;
-    return { hold: { reason: "Frozen", message, paused: true }, until: end ?? Infinity };
-  }
-  return undefined;
 }
 
 /** Since when a candidate that decides on something has had no replica, while stable has some. */

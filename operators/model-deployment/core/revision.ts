@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
-import type { ModelDeploymentStatus } from "../api/status.ts";
+import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect, Observed } from "./observed.ts";
 
 /** What a revision is made of: a change of any of it makes another one. */
@@ -59,4 +59,30 @@ export function scaleStable({ object, revisions }: Observed, stable: string, rep
 export function desiredRevision(spec: ModelDeploymentSpec, { pinned }: ModelDeploymentStatus): string {
   const named = revisionOf(spec);
   return pinned?.instead === named ? pinned.revision : named;
+}
+
+/** Why a candidate is no longer what is asked for; undefined while it is, or where what is asked for cannot be made out. */
+export function overtaken(
+  observed: Observed,
+  status: ModelDeploymentStatus,
+  candidate: string,
+): string | undefined {
+  const desired = desiredRevision(observed.object.spec, status);
+  if (desired === candidate) return undefined;
+  if (desired === status.pinned?.revision) return "a person has undone it";
+  if (observed.invalid !== undefined) return undefined;
+  return desired === status.stable?.revision ? "the spec has gone back" : "a newer release has come";
+}
+
+/** Whether something else than stable is asked for, and may be tried. */
+export function hasFix(
+  { object, invalid }: Observed,
+  status: ModelDeploymentStatus,
+  { kind, revision }: Decision,
+): boolean {
+  const { pinned, stable, condemned = [] } = status;
+  const desired = desiredRevision(object.spec, status);
+  if (invalid !== undefined && desired !== pinned?.revision) return false;
+  if (desired === stable?.revision || condemned.includes(desired)) return false;
+  return desired !== revision || kind === "Supersede";
 }

@@ -105,6 +105,7 @@ describe("restart", () => {
     world.settle();
     const restarts = world.done.filter(({ kind }) => kind === "Restart");
     expect(restarts).toMatchObject([{ revision: v2 }]);
+    expect(world.status.lastVerb?.result).toBe("accepted: rolling restart requested");
     world.wait(10);
     expect(world.done.filter(({ kind }) => kind === "Restart").length).toBe(1);
   });

@@ -1,9 +1,10 @@
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { closedGates, describeGate } from "./gates.ts";
+import { freezeHold } from "./holds.ts";
 import type { Command, Note, Observed } from "./observed.ts";
-import { freezeHold } from "./release.ts";
 import { desiredRevision, revisionOf } from "./revision.ts";
+import { stepsOf } from "./steps.ts";
 
 // What people ask for. Each command is obeyed once, means one revision, and is answered in status.
 
@@ -61,12 +62,14 @@ export function obey(observed: Observed): Obeyed {
       return answer(result, to === named ? rest : { ...status, pinned });
     }
     case "restart":
-      return answer("accepted: its pods are made anew", { ...status, restart: { revision, at } });
+      return answer("accepted: rolling restart requested", { ...status, restart: { revision, at } });
     case "pause":
       return answer("done", { ...status, pausedAt: at });
     case "resume":
       return answer(spec.paused ? "done: spec.paused still holds it" : "done", unpaused);
     case "promote": {
+      if (hasNoStep(observed))
+        return answer("refused: it has no step left: promote it fully, or see what it waits for");
       const currentStepIndex = (status.currentStepIndex ?? 0) + 1;
       return answer("done: one step on", {
         ...unpaused,
@@ -95,7 +98,7 @@ export function obey(observed: Observed): Obeyed {
       const { decision, ...undecided } = status;
       const stable = status.stable?.revision;
       if (decision?.kind === "Rollback" || decision?.kind === "Abort")
-        return answer(`accepted: it goes back already${untilAlive(observed, stable)}`);
+        return answer(`accepted: rollback already in progress${untilAlive(observed, stable)}`);
       const message = "a person has aborted it";
       return {
         ...answer(`accepted: everything goes back to ${stable}${untilAlive(observed, stable)}`, undecided),
@@ -123,6 +126,13 @@ function retryOnTheWayBack(observed: Observed, answer: (result: string, changed?
     ...answer(`accepted: it begins anew when ${status.stable?.revision} has everything, or is lost`, kept),
     decision: { kind: "Supersede", revision, reason: "Retry", message },
   };
+}
+
+/** Whether all steps of the candidate are behind it. What a person goes back to takes none. */
+function hasNoStep({ object, instruments }: Observed): boolean {
+  const { pinned, candidate, currentStepIndex = 0 } = object.status;
+  if (pinned !== undefined && pinned.revision === candidate?.revision) return true;
+  return currentStepIndex >= stepsOf(object.spec, instruments).length;
 }
 
 /** What an answer adds where a revision cannot take over yet. */
