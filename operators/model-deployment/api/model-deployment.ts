@@ -32,13 +32,19 @@ const model = z.strictObject({
   featureView: z.strictObject({ name: name64, version: name64 }).optional(),
 });
 
-export const instrument = z.strictObject({
-  symbol: symbol.describe("As in the messages' keys."),
-  tier,
-  volumeShare: decimal
-    .optional()
-    .describe("Share of the traded volume, 0 to 1. Without it instruments count alike."),
-});
+export const instrument = withRules(
+  z.strictObject({
+    symbol: symbol.describe("As in the messages' keys."),
+    tier,
+    volumeShare: decimal
+      .optional()
+      .describe("Share of the traded volume, 0 to 1. Without it instruments count alike."),
+  }),
+  {
+    rule: "!has(self.volumeShare) || !self.volumeShare.startsWith('-')",
+    message: "volumeShare is not below 0",
+  },
+);
 
 const setInstruments = withRules(
   z.strictObject({

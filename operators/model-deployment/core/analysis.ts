@@ -1,3 +1,4 @@
+import { cut } from "#operators/controller-kit/text.ts";
 import type { AnalysisTemplateSpec, Metric, TemplateRef } from "../api/analysis.ts";
 import { conditionHolds } from "../api/cel.ts";
 import { milliseconds } from "../api/kit.ts";
@@ -53,7 +54,7 @@ export function judge(metric: Metric, result: Result): Measurement {
     ...(baseline === undefined ? {} : { baseline: String(baseline) }),
   };
   const inconclusive = (message: string): Measurement => ({ ...shown, verdict: "Inconclusive", message });
-  if (error !== undefined) return { ...shown, verdict: "Error", message: error.slice(0, 256) };
+  if (error !== undefined) return { ...shown, verdict: "Error", message: cut(error, 256) };
   if (value === undefined || !Number.isFinite(value)) return inconclusive("no number");
   if (metric.minSamples !== undefined && !((samples ?? 0) >= metric.minSamples)) {
     return inconclusive(`${samples ?? 0} samples, fewer than ${metric.minSamples}`);
@@ -68,7 +69,7 @@ export function judge(metric: Metric, result: Result): Measurement {
       ? { ...shown, verdict: "Success" }
       : { ...shown, verdict: "Failure", message: harm };
   } catch (cause) {
-    return { ...shown, verdict: "Error", message: (cause as Error).message.slice(0, 256) };
+    return { ...shown, verdict: "Error", message: cut((cause as Error).message, 256) };
   }
 }
 

@@ -76,7 +76,7 @@ function conditionsOf(
     type,
     status: yes ? "True" : "False",
     reason,
-    message: text.slice(0, 2048),
+    message: text,
   });
   const { stable, candidate, decision, analysis = [] } = status;
   const available = stable !== undefined && stable.available >= Math.min(1, object.spec.replicas);

@@ -2,10 +2,14 @@ import { REST } from "#runtime/contracts/ledger.ts";
 import type { CanaryStep } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { goBack, promote } from "./conclude.ts";
+import { begunAnew, harmOf, stepHash, strategyOf } from "./edits.ts";
+import { fitted } from "./fit.ts";
 import { closedGates } from "./gates.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
+import { isFast, pruned, stepsFor } from "./past.ts";
 import { phaseAndConditions, wasPaused } from "./phase.ts";
-import { advance, type Hold, podsHold } from "./release.ts";
+import { problemOf } from "./problems.ts";
+import { advance, type Hold, podsHold, watch } from "./release.ts";
 import {
   addHistory,
   historyEntry,
@@ -17,7 +21,7 @@ import {
   without,
 } from "./report.ts";
 import { desiredRevision, templateOf } from "./revision.ts";
-import { ownsEverything, stepsOf, weightAt } from "./steps.ts";
+import { ownsEverything, weightAt } from "./steps.ts";
 import { obey } from "./verbs.ts";
 
 // The operator's whole decision: from what one pass sees to what it writes and does.
@@ -40,7 +44,8 @@ const MAX_AHEAD = 10;
  * What is to be done now. The same input has the same output. What follows at once, without anything being done in
  * between, is gone through in one go, and so written once; a decision is written before anything follows from it.
  */
-export function plan(observed: Observed): Plan {
+export function plan(seen: Observed): Plan {
+  const observed = { ...seen, invalid: problemOf(seen) };
   let planned = planOne(observed);
   const events = [...planned.events];
   for (let ahead = 0; ahead < MAX_AHEAD; ahead++) {
@@ -49,7 +54,7 @@ export function plan(observed: Observed): Plan {
     planned = planOne({ ...observed, object: { ...observed.object, status }, results: [] });
     events.push(...planned.events);
   }
-  return { ...planned, events };
+  return { ...planned, status: fitted(planned.status), events };
 }
 
 function planOne(observed: Observed): Plan {
@@ -68,19 +73,28 @@ function holdNotes({ object }: Observed, { status, holds }: Pass): readonly Note
   const before = object.status.conditions?.find(({ type }) => type === "Progressing")?.reason;
   if (before === holds.reason) return [];
   const message = `${status.candidate.revision}, step ${status.currentStepIndex ?? 0}: ${holds.message}`;
+  if (holds.reason === "InvalidSpec") return [{ type: "Warning", reason: "InvalidSpec", message }];
   if (holds.paused) return [{ type: "Normal", reason: "Paused", message }];
   return holds.reason === "Inconclusive" ? [{ type: "Warning", reason: "Inconclusive", message }] : [];
 }
 
 function decide(observed: Observed): Pass {
-  const { object, invalid } = observed;
+  const { object, invalid, stream } = observed;
   const idle = { effects: [], events: [], due: [], holds: undefined };
-  // The stable revision goes on, whatever is wrong with what is asked for.
-  if (invalid !== undefined && object.status.decision === undefined)
-    return { ...idle, status: object.status };
+  // Another object has its stream: who decides on what cannot be seen.
+  if (object.spec.stream !== undefined && stream === undefined) return { ...idle, status: object.status };
   const { status, events, decision } = obey(observed);
+  // The stable revision goes on, whatever is wrong with what is asked for. A candidate is seen to, and nothing new is begun.
+  const isUnderWay = status.candidate !== undefined || status.decision !== undefined;
+  if (invalid !== undefined && !isUnderWay && !isPinned(object.spec, status))
+    return { ...idle, status, events };
   const pass = goOn(observed, status, decision);
   return { ...pass, events: [...events, ...pass.events] };
+}
+
+/** Whether it is to go back to what a person has named, which takes nothing of the spec's. */
+function isPinned(spec: Observed["object"]["spec"], status: Status): boolean {
+  return status.stable !== undefined && status.pinned?.revision === desiredRevision(spec, status);
 }
 
 /** What follows from the status, and from what a command has decided. */
@@ -204,8 +218,10 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   }
   const started = time(now);
   const model = modelOf(object.spec.model, status, desired);
+  const [last] = status.history ?? [];
+  const isSwitched = last?.revision === desired && last.reason === STRATEGY_CHANGED;
   const beginning: Status = {
-    ...without(next, ["analysis", "pausedAt", "approvals"]),
+    ...without(next, [...(isSwitched ? [] : ["analysis"]), "pausedAt", "approvals", ...HELD]),
     candidate: revisionStatus(observed, desired, model),
     currentStepIndex: 0,
     stepStartedAt: started,
@@ -222,10 +238,71 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   };
 }
 
-function release(observed: Observed, status: Status, candidate: string, stable: string): Pass {
-  const { now, object } = observed;
-  const fast = isFast(observed, status, candidate);
-  const steps = stepsFor(observed, status, candidate);
+/** What a release runs by. */
+const HELD: readonly (keyof Status)[] = ["currentStepHash", "strategy", "editedAt"];
+const STRATEGY_CHANGED = "StrategyChanged";
+/** Where a release stands before it has come to one of its steps for the first time. */
+const BEFORE_STEPS: readonly (Hold["reason"] | undefined)[] = [
+  ...(["Pods", "Coherence", "PausedByUser", "Frozen", "KafkaUnavailable", "Halted", "Inconclusive"] as const),
+  "InvalidSpec",
+];
+
+/** A release, by what it has run by so far: what is edited is begun anew, and by itself gives the candidate nothing. */
+function release(seen: Observed, before: Status, candidate: string, stable: string): Pass {
+  const { now, object, instruments } = seen;
+  // What a person has named to go back to takes nothing of the spec's.
+  const observed = before.pinned?.revision === candidate ? { ...seen, invalid: undefined } : seen;
+  const fast = isFast(observed, before, candidate);
+  const steps = stepsFor(observed, before, candidate);
+  const hash = stepHash(object.spec, instruments, fast);
+  const strategy = strategyOf(object.spec);
+  // What cannot be acted on changes nothing.
+  const isHeld = before.currentStepHash !== undefined && observed.invalid === undefined;
+  if (isHeld && !fast && (before.strategy ?? strategy) !== strategy)
+    return switched(observed, before, candidate, stable);
+  const isEdited = isHeld && before.currentStepHash !== hash;
+  const status = isEdited ? begunAnew(before, steps, hash, now) : before;
+  const pass = underWay(observed, status, candidate, stable, steps, fast);
+  const { currentStepIndex = 0, approvals } = pass.status;
+  const isBegun =
+    currentStepIndex > 0 || approvals !== undefined || !BEFORE_STEPS.includes(pass.holds?.reason);
+  const message = `${candidate}: its steps or gates were edited: it begins them anew, with what it has`;
+  return {
+    ...pass,
+    status:
+      isBegun && observed.invalid === undefined
+        ? { ...pass.status, currentStepHash: hash, strategy }
+        : pass.status,
+    events: [
+      ...(isEdited ? [{ type: "Warning", reason: "StepsEdited", message } as const] : []),
+      ...pass.events,
+    ],
+  };
+}
+
+/** Another strategy is another release of the same revision; unless this one has done harm. */
+function switched(observed: Observed, status: Status, candidate: string, stable: string): Pass {
+  const { currentStepIndex: index = 0, analysis: before = [] } = status;
+  const { analysis, harm } = watch(observed, { candidate, stable, steps: [], index }, before);
+  const message = "the strategy was edited: it is released anew";
+  const next = { ...status, analysis: [...analysis] };
+  return decided(
+    observed,
+    next,
+    harm ?? { kind: "Supersede", revision: candidate, reason: STRATEGY_CHANGED, message },
+  );
+}
+
+/** A release that goes on by steps that are as they were. */
+function underWay(
+  observed: Observed,
+  status: Status,
+  candidate: string,
+  stable: string,
+  steps: readonly CanaryStep[],
+  fast: boolean,
+): Pass {
+  const { now, object, invalid } = observed;
   const before = (type: string) => status.conditions?.find((condition) => condition.type === type);
   const progress = advance(
     observed,
@@ -241,12 +318,15 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
       incomplete: ["Pods", "Coherence", "Progressing"].includes(before("Progressing")?.reason ?? ""),
       paused: object.spec.paused || status.pausedAt !== undefined,
       closed: fast ? [] : closedGates(object.spec.gates ?? [], status.approvals ?? []),
+      editedAt: status.editedAt === undefined ? undefined : Date.parse(status.editedAt),
     },
     status.analysis ?? [],
   );
   const next: Status = {
-    ...status,
-    currentStepIndex: progress.index,
+    ...without(status, ["analysis", "editedAt"]),
+    // Steps that cannot be acted on are not counted in.
+    currentStepIndex: invalid === undefined ? progress.index : (status.currentStepIndex ?? 0),
+    ...(progress.editedAt === undefined ? {} : { editedAt: time(progress.editedAt) }),
     stepStartedAt: time(progress.stepStartedAt),
     // Written when it moves, not in each pass of a pause.
     progressedAt:
@@ -258,7 +338,7 @@ function release(observed: Observed, status: Status, candidate: string, stable: 
   const stableScale = stableReplicas(observed, steps, progress.index);
   const stableView = observed.revisions.find(({ revision }) => revision === stable);
   const scale: Effect[] =
-    stableView?.replicas === stableScale
+    stableView?.replicas === stableScale || invalid !== undefined
       ? []
       : [{ kind: "Scale", revision: stable, replicas: stableScale, template: "own" }];
   const events: Note[] =
@@ -300,6 +380,7 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     "analysis",
     "pausedAt",
     "approvals",
+    ...HELD,
   ]);
   const completion = {
     Promote: reason === "FullPromotion" ? "FastPromoted" : "Promoted",
@@ -333,8 +414,15 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     kind === "Supersede"
       ? (status.condemned ?? [])
       : [...new Set([...(status.condemned ?? []), revision])].slice(-100);
+  // The harm that a revision has done stays counted, whatever strategy it is released by.
+  const harm = reason === STRATEGY_CHANGED ? harmOf(status.analysis ?? [], now) : [];
   return {
-    status: { ...cleared, history, ...(condemned.length === 0 ? {} : { condemned }) },
+    status: {
+      ...cleared,
+      history,
+      ...(condemned.length === 0 ? {} : { condemned }),
+      ...(harm.length === 0 ? {} : { analysis: harm }),
+    },
     effects: result.effects,
     events: [
       {
@@ -346,36 +434,4 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     due: [now],
     holds: undefined,
   };
-}
-
-/** What a person has asked to go back to has been here before, as what was promoted not long ago. */
-function isFast(observed: Observed, status: Status, candidate: string): boolean {
-  return status.pinned?.revision === candidate || withinRollbackWindow(observed, status, candidate);
-}
-
-function stepsFor(observed: Observed, status: Status, candidate: string): readonly CanaryStep[] {
-  return isFast(observed, status, candidate) ? [] : stepsOf(observed.object.spec, observed.instruments);
-}
-
-/** Going back to a revision that was promoted not long ago takes no steps. */
-function withinRollbackWindow({ object }: Observed, status: Status, candidate: string): boolean {
-  const window = object.spec.rollbackWindow?.revisions ?? 0;
-  const promoted = (status.history ?? [])
-    .filter(({ completionStatus }) => completionStatus === "Promoted" || completionStatus === "FastPromoted")
-    .slice(0, window + 1);
-  return promoted.some(({ revision }) => revision === candidate);
-}
-
-/** Revisions beyond the limit of those that are kept, oldest first. */
-function pruned({ object, revisions }: Observed, status: Status, keep: readonly string[]): Effect[] {
-  const order = (status.history ?? []).map(({ revision }) => revision);
-  const age = (revision: string) => {
-    const at = order.indexOf(revision);
-    return at === -1 ? order.length : at;
-  };
-  return revisions
-    .filter(({ revision, replicas }) => !keep.includes(revision) && replicas === 0)
-    .toSorted((a, b) => age(a.revision) - age(b.revision))
-    .slice(object.spec.revisionHistoryLimit)
-    .map(({ revision }) => ({ kind: "DeleteRevision", revision }));
 }

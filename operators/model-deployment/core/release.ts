@@ -2,8 +2,9 @@ import { REST } from "#runtime/contracts/ledger.ts";
 import type { Metric } from "../api/analysis.ts";
 import { milliseconds } from "../api/kit.ts";
 import type { CanaryStep, ModelDeploymentSpec } from "../api/model-deployment.ts";
-import type { Decision, MetricStatus } from "../api/status.ts";
+import { type Decision, MAX_METRICS, type MetricStatus } from "../api/status.ts";
 import { type ActiveMetric, activeMetrics, addMeasurement, dueAt, judge, startMetric } from "./analysis.ts";
+import { continued, metricHash, unproven, withoutRemoved } from "./edits.ts";
 import { type Closed, describeGate, gateAt } from "./gates.ts";
 import type { Effect, Observed, RevisionView, StreamView } from "./observed.ts";
 import { templateOf } from "./revision.ts";
@@ -25,6 +26,8 @@ export interface Release {
   readonly paused: boolean;
   /** Gates that lack approvals. */
   readonly closed: readonly Closed[];
+  /** When what it runs by was edited, where nothing has been waited for since: it gets no more than it has. */
+  readonly editedAt: number | undefined;
 }
 
 /**
@@ -43,6 +46,8 @@ export interface Progress {
   /** When the step that it stands at began. */
   readonly stepStartedAt: number;
   readonly progressedAt: number;
+  /** As in Release, afterwards. */
+  readonly editedAt: number | undefined;
   readonly analysis: readonly MetricStatus[];
   readonly effects: readonly Effect[];
   /** Why it does not go on; undefined when it does. */
@@ -64,7 +69,9 @@ export interface Hold {
     | "Inconclusive"
     | "Frozen"
     | "KafkaUnavailable"
-    | "Halted";
+    | "Halted"
+    | "StepsEdited"
+    | "InvalidSpec";
   readonly message: string;
   /** A pause, which no deadline counts. */
   readonly paused: boolean;
@@ -94,7 +101,8 @@ export function advance(
 ): Progress {
   const { now, object } = observed;
   const { spec } = object;
-  const { metrics, analysis, effects, due, harm } = watch(observed, release, analysisBefore);
+  const { metrics, analysis, effects, due, harm, isEvidenceGone } = watch(observed, release, analysisBefore);
+  const editedAt = isEvidenceGone ? now : release.editedAt;
   const stay = (
     holds: Hold | undefined,
     decision?: Omit<Decision, "at">,
@@ -109,6 +117,7 @@ export function advance(
       index,
       stepStartedAt,
       progressedAt,
+      editedAt,
       analysis,
       effects: [...effects, ...more],
       holds,
@@ -118,12 +127,19 @@ export function advance(
   };
 
   if (harm !== undefined) return stay(undefined, harm);
+  // It is watched, and gets nothing by what cannot be acted on.
+  if (observed.invalid !== undefined)
+    return stay({ reason: "InvalidSpec", message: observed.invalid, paused: false });
 
   const { index, steps } = release;
   const { revisions, stream } = observed;
   const view = revisions.find(({ revision }) => revision === release.candidate);
   const step = steps[index];
   const replicas = candidateReplicas(steps, index, spec.replicas, stream !== undefined);
+  // Without a stream its share is in its replicas.
+  const size = view?.replicas ?? 0;
+  if (editedAt !== undefined && stream === undefined && replicas > size)
+    return stay(podsHold(view, size) ?? EDITED);
   const template = templateOf(spec, release.candidate);
   const scale: Effect = { kind: "Scale", revision: release.candidate, replicas, template };
   const pods = podsHold(view, replicas);
@@ -147,7 +163,9 @@ export function advance(
   const still = streamHold(stream);
   if (still !== undefined) return stay(still);
   // What is not known to be good does not go on.
-  const unclear = analysis.find(({ phase }) => phase === "Inconclusive");
+  const unclear = metrics
+    .map(({ name }) => statusOf(analysis, name, now))
+    .find(({ phase }) => phase === "Inconclusive");
   if (unclear !== undefined) {
     return stay({ reason: "Inconclusive", message: describe(unclear), paused: false });
   }
@@ -160,15 +178,18 @@ export function advance(
       const message = `${unknown.name}: no good measurement yet`;
       return stay({ reason: "Analysis", message, paused: false });
     }
+    if (editedAt !== undefined) return stay(EDITED);
     const message = `all ${steps.length} steps are done`;
     return stay(undefined, { kind: "Promote", revision: release.candidate, reason: "StepsDone", message });
   }
 
-  const next = (): Progress => ({
+  // A wait that was begun before the edit proves nothing of what it was edited to.
+  const next = (hasWaited = false): Progress => ({
     ...stay(undefined),
     index: index + 1,
     stepStartedAt: now,
     progressedAt: now,
+    editedAt: hasWaited && release.stepStartedAt >= (editedAt ?? 0) ? undefined : editedAt,
     decision: undefined,
     due: [now],
   });
@@ -179,14 +200,14 @@ export function advance(
     // What is to be watched for a while has to be there: replicas that come late take nothing of that time.
     const stepStartedAt = index === 0 && release.incomplete ? now : release.stepStartedAt;
     const end = stepStartedAt + milliseconds(duration);
-    if (now >= end) return next();
+    if (now >= end) return next(milliseconds(duration) > 0);
     const pause: Hold = { reason: "Pause", message: `pauses for ${duration}`, paused: true };
     return { ...stay(pause, undefined, [], [end]), stepStartedAt };
   }
   if (step.analysis !== undefined) {
     const own = metrics.filter(({ name }) => name.startsWith(`step-${index}/`));
     const open = own.filter(({ name }) => statusOf(analysis, name, now).phase !== "Successful");
-    if (own.length > 0 && open.length === 0) return next();
+    if (own.length > 0 && open.length === 0) return next(true);
     const message =
       open.length === 0
         ? "its templates are not there"
@@ -197,6 +218,7 @@ export function advance(
   const wanted = instrumentsAt(steps, index, observed.instruments);
   if (stream === undefined) return next();
   if (ownsAll(release.candidate, wanted, stream.owners) && stream.movingTo === undefined) return next();
+  if (editedAt !== undefined && !ownsAll(release.candidate, wanted, stream.owners)) return stay(EDITED);
   const message = `hands over ${wanted.length > 3 ? `${wanted.length} instruments` : wanted.join(", ")}`;
   const route: Effect = {
     kind: "Route",
@@ -207,10 +229,20 @@ export function advance(
   return stay({ reason: "Moving", message, paused: false }, undefined, [route]);
 }
 
+/** A pause that is for a person to end. */
+const EDITED: Hold = {
+  reason: "StepsEdited",
+  message:
+    "what it runs by was edited: it gets no more than it has until a person says resume or promote; abort takes it back",
+  paused: true,
+};
+
 /** What is seen of a candidate, whether it is still being tried or is to be promoted. */
 export interface Watched {
   readonly metrics: readonly ActiveMetric[];
   readonly analysis: readonly MetricStatus[];
+  /** A metric without good evidence is not measured any more: the spec or its template was edited. */
+  readonly isEvidenceGone: boolean;
   /** What is to be measured now. */
   readonly effects: readonly Effect[];
   readonly due: readonly number[];
@@ -220,24 +252,31 @@ export interface Watched {
 
 export function watch(
   observed: Observed,
-  release: Pick<Release, "candidate" | "stable" | "steps" | "index">,
+  release: Pick<Release, "candidate" | "stable" | "steps" | "index"> & Partial<Pick<Release, "editedAt">>,
   analysisBefore: readonly MetricStatus[],
 ): Watched {
   const { now, revisions, stream } = observed;
   const { candidate, stable } = release;
   const metrics = metricsOf(observed, release);
-  const analysis = measured(observed, metrics, analysisBefore);
+  const { analysis, isEvidenceGone } = measured(observed, release.index, metrics, analysisBefore);
   const effects: Effect[] = [];
   const due: number[] = [];
   for (const metric of metrics) {
     const state = statusOf(analysis, metric.name, now);
     const at = dueAt(state, metric.metric);
     if (at === undefined) continue;
-    const run = `${candidate} ${metric.name} ${state.measurements.at(-1)?.at ?? state.startedAt}`;
+    const run = `${candidate} ${metric.name} ${metric.hash} ${state.measurements.at(-1)?.at ?? state.startedAt}`;
     if (at > now) due.push(at);
     else effects.push({ kind: "Measure", ...metric, candidate, stable, run });
   }
-  const seen = (harm?: Omit<Decision, "at">): Watched => ({ metrics, analysis, effects, due, harm });
+  const seen = (harm?: Omit<Decision, "at">): Watched => ({
+    metrics,
+    analysis,
+    isEvidenceGone,
+    effects,
+    due,
+    harm,
+  });
 
   const failed = analysis.find(({ phase }) => phase === "Failed");
   if (failed !== undefined) return seen(rollback(candidate, "AnalysisFailed", describe(failed)));
@@ -256,10 +295,17 @@ export function watch(
 /** Since when a candidate that decides on something has had no replica, while stable has some. */
 function downWhileDeciding(
   { revisions, stream }: Observed,
-  { candidate, stable, index }: Pick<Release, "candidate" | "stable" | "index">,
+  {
+    candidate,
+    stable,
+    index,
+    editedAt,
+  }: Pick<Release, "candidate" | "stable" | "index"> & Partial<Pick<Release, "editedAt">>,
   view: RevisionView | undefined,
 ): number | undefined {
-  const decides = stream === undefined ? index > 0 : stream.reachable && ownsAny(candidate, stream.owners);
+  // One that begins its steps anew has what it has.
+  const began = index > 0 || editedAt !== undefined;
+  const decides = stream === undefined ? began : stream.reachable && ownsAny(candidate, stream.owners);
   const alive = revisions.some(({ revision, available }) => revision === stable && available > 0);
   return decides && alive && view?.available === 0 ? view.downSince : undefined;
 }
@@ -305,23 +351,33 @@ export function coherenceHold({ coherent, deviation }: RevisionView): Hold | und
 
 function metricsOf(
   observed: Observed,
-  { index, steps }: Pick<Release, "index" | "steps">,
-): readonly ActiveMetric[] {
+  { candidate, index, steps }: Pick<Release, "candidate" | "index" | "steps">,
+): readonly HeldMetric[] {
   const { spec } = observed.object;
   const background =
     spec.analysis !== undefined && index >= spec.analysis.startingStep
       ? activeMetrics("background", spec.analysis.templates, observed.templates)
       : [];
   const own = steps[index]?.analysis;
+  // More than there is room for is no legal spec, and may be what it was edited to: hard limits come first.
   return [
     ...(spec.limits ?? []).map(limitMetric),
     ...background,
     ...(own === undefined ? [] : activeMetrics(`step-${index}`, own.templates, observed.templates)),
-  ];
+  ]
+    .slice(0, MAX_METRICS)
+    .map((active) => ({ ...active, hash: metricHash(candidate, active.metric, active.args) }));
 }
 
+type Limit = NonNullable<ModelDeploymentSpec["limits"]>[number];
+/** A limit is never changed; another one is another object. */
+const limitMetrics = new WeakMap<Limit, ActiveMetric>();
+
 /** A hard limit: looked at each second, and the first time it is passed ends the release. Not knowing it holds. */
-function limitMetric({ name, query, max }: NonNullable<ModelDeploymentSpec["limits"]>[number]): ActiveMetric {
+function limitMetric(limit: Limit): ActiveMetric {
+  const known = limitMetrics.get(limit);
+  if (known !== undefined) return known;
+  const { name, query, max } = limit;
   const metric: Metric = {
     name,
     interval: "1s",
@@ -332,31 +388,43 @@ function limitMetric({ name, query, max }: NonNullable<ModelDeploymentSpec["limi
     consecutiveErrorLimit: 4,
     provider: { prometheus: { query } },
   };
-  return { name: `limit/${name}`, metric, args: {} };
+  const active = { name: `limit/${name}`, metric, args: {} };
+  limitMetrics.set(limit, active);
+  return active;
 }
 
-/** The metrics' status with what has been measured; those that are over stay as they are. */
+/** A metric as it is defined now. */
+type HeldMetric = ActiveMetric & { readonly hash: string };
+
+/** The metrics' status with what has been measured; those of steps that are over stay as they are. */
 function measured(
   observed: Observed,
-  metrics: readonly ActiveMetric[],
+  index: number,
+  metrics: readonly HeldMetric[],
   before: readonly MetricStatus[],
-): readonly MetricStatus[] {
+): ReturnType<typeof withoutRemoved> {
   const now = new Map(before.map((status) => [status.name, status]));
-  for (const { name, metric } of metrics) {
-    let status = now.get(name) ?? startMetric(name, observed.now);
+  for (const active of metrics) {
+    const { name, metric, hash } = active;
+    let status = continued(now.get(name), active, observed.now);
     for (const result of observed.results) {
-      if (result.name === name) status = addMeasurement(status, metric, judge(metric, result));
+      // One that was asked for by another definition, or of another revision, says nothing of this one.
+      if (result.name !== name || (result.hash ?? hash) !== hash) continue;
+      status = addMeasurement(status, metric, judge(metric, result));
     }
-    now.set(name, status);
+    now.set(name, unproven(status));
   }
-  return [...now.values()];
+  const all = [...now.values()];
+  return withoutRemoved(observed, index, metrics, all);
 }
 
 function statusOf(analysis: readonly MetricStatus[], name: string, now: number): MetricStatus {
   return analysis.find((status) => status.name === name) ?? startMetric(name, now);
 }
 
-function describe({ name, measurements }: MetricStatus): string {
+function describe({ name, measurements, restarted, phase }: MetricStatus): string {
+  if (restarted === true && phase !== "Failed")
+    return `${name}: it was edited, and no good measurement since`;
   const last = measurements.at(-1);
   return `${name}: ${last?.message ?? last?.verdict ?? "not measured"}`;
 }

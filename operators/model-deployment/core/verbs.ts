@@ -1,5 +1,5 @@
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
-import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
+import { type Decision, MAX_APPROVALS, MAX_NAME, type ModelDeploymentStatus } from "../api/status.ts";
 import { closedGates, describeGate } from "./gates.ts";
 import type { Command, Note, Observed } from "./observed.ts";
 import { revisionOf } from "./revision.ts";
@@ -8,9 +8,6 @@ import { revisionOf } from "./revision.ts";
 
 type Status = ModelDeploymentStatus;
 
-/** As many as status has room for. */
-const MAX_APPROVALS = 100;
-
 export interface Obeyed {
   readonly status: Status;
   readonly events: readonly Note[];
@@ -18,11 +15,19 @@ export interface Obeyed {
   readonly decision?: Omit<Decision, "at">;
 }
 
-export function obey({ object, now, revisions }: Observed): Obeyed {
+export function obey({ object, now, revisions, invalid }: Observed): Obeyed {
   const { command, status, spec } = object;
   if (command === undefined || command.id === status.lastVerb?.id) return { status, events: [] };
-  const { verb, id, revision, reason } = command;
   const at = new Date(now).toISOString();
+  if ("problem" in command) {
+    const { id, verb, problem } = command;
+    const result = `refused: ${problem}`;
+    return {
+      status: { ...status, lastVerb: { id, verb, result, at } },
+      events: [{ type: "Normal", reason: "Command", message: `${verb}: ${result}` }],
+    };
+  }
+  const { verb, id, revision, reason } = command;
   const answer = (result: string, changed: Status = status): Obeyed => {
     const why = reason === undefined ? "" : ` (${reason})`;
     const note = (of: string): Note => ({
@@ -39,10 +44,11 @@ export function obey({ object, now, revisions }: Observed): Obeyed {
   const to = command.to ?? previousOf(status);
   const why =
     refusal(command, status, named) ??
+    invalidRefusal(command, invalid) ??
     undoRefusal(command, to, status, revisions) ??
     gateRefusal(command, spec, status);
   if (why !== undefined) return answer(`refused: ${why}`);
-  const { pausedAt: _, ...unpaused } = status;
+  const { pausedAt: _, editedAt: ___, ...goesOn } = status;
   switch (verb) {
     case "retry": {
       const { pinned, ...rest } = status;
@@ -63,11 +69,11 @@ export function obey({ object, now, revisions }: Observed): Obeyed {
     case "pause":
       return answer("done", { ...status, pausedAt: at });
     case "resume":
-      return answer("done", unpaused);
+      return answer("done", goesOn);
     case "promote": {
       const currentStepIndex = (status.currentStepIndex ?? 0) + 1;
       return answer("done: one step on", {
-        ...unpaused,
+        ...goesOn,
         currentStepIndex,
         stepStartedAt: at,
         progressedAt: at,
@@ -77,14 +83,17 @@ export function obey({ object, now, revisions }: Observed): Obeyed {
       const { gate = "", by = "" } = command;
       const approval = { gate, by, ...(reason === undefined ? {} : { reason }), at };
       const approvals = [...(status.approvals ?? []), approval];
-      const closed = closedGates(spec.gates ?? [], approvals).find((one) => one.gate.name === gate);
+      const all = closedGates(spec.gates ?? [], approvals);
+      const closed = all.find((one) => one.gate.name === gate);
       const result = closed === undefined ? `done: ${gate} is open` : `done: ${describeGate(closed)}`;
-      return answer(result, { ...status, approvals });
+      // An edit takes all approvals: who has opened every gate has seen what it was edited to.
+      const { editedAt: ____, ...looked } = status;
+      return answer(result, { ...(all.length === 0 ? looked : status), approvals });
     }
     case "promote-full": {
       const message = "a person has promoted it";
       return {
-        ...answer("done", unpaused),
+        ...answer("done", goesOn),
         decision: { kind: "Promote", revision, reason: "FullPromotion", message },
       };
     }
@@ -131,6 +140,12 @@ function refusal({ verb, revision }: Command, status: Status, named: string): st
   return decision.kind === "Promote" ? "it is being promoted already" : "it goes back already";
 }
 
+/** Nobody gives a release anything by a spec that cannot be acted on. */
+function invalidRefusal({ verb }: Command, invalid: string | undefined): string | undefined {
+  if (invalid === undefined || (verb !== "promote" && verb !== "promote-full")) return undefined;
+  return `the spec cannot be acted on: ${invalid}`;
+}
+
 /** A gate takes one approval of a person; and nobody gives a release anything past a gate that is closed. */
 function gateRefusal(
   { verb, gate, by }: Command,
@@ -144,12 +159,14 @@ function gateRefusal(
     return closed === undefined ? undefined : `it ${describeGate(closed)}`;
   }
   if (verb !== "approve") return undefined;
-  if (by === undefined) return "it does not say who approves";
+  if (by === undefined || by === "") return "it does not say who approves";
+  if (by.length > MAX_NAME) return `by: a name has at most ${MAX_NAME} characters`;
   if (!gates.some(({ name }) => name === gate)) {
     const known = gates.map(({ name }) => name).join(", ");
     return `there is no gate ${gate ?? ""}; its gates: ${known || "none"}`;
   }
   if (approvals.some((one) => one.gate === gate && one.by === by)) return `${by} has approved it already`;
+  if (!closedGates(gates, approvals).some((one) => one.gate.name === gate)) return `${gate} is open already`;
   return approvals.length < MAX_APPROVALS ? undefined : `it has had ${MAX_APPROVALS} approvals already`;
 }
 
