@@ -135,13 +135,14 @@ describe("steps that are edited in the middle of a release", () => {
     expect(world.status.message).toContain("waits for a person");
   });
 
-  it("go on where nothing of what the release runs by is edited: freeze windows, limits, a pause by the spec", () => {
+  it("go on where nothing of what the release runs by is edited: freeze windows, limits, what is measured besides, a pause by the spec", () => {
     const { world, v2, edit } = releasing(careful);
     later(world, 1_800);
     const { currentStepHash, stepStartedAt } = world.status;
     edit(
       all(
         careful,
+        background,
         set("freezeWindows", [{ from: "2026-01-01T00:00:00Z", to: "2026-01-01T02:00:00Z" }]),
         set("limits", [{ name: "loss", query: "x", max: "10" }]),
         set("paused", true),

@@ -37,7 +37,7 @@ export function stepHash(
   const before = known.get(spec);
   if (before?.instruments === instruments) return before.hash;
   const steps = stepsOf(spec, instruments).map((step) => [step, resolved(step, spec, instruments)]);
-  const hash = hashOf([steps, spec.gates ?? [], spec.analysis?.startingStep]);
+  const hash = hashOf([steps, spec.gates ?? [], spec.analysis?.startingStep ?? 0]);
   known.set(spec, { instruments, hash });
   return hash;
 }
