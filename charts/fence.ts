@@ -48,6 +48,8 @@ export function addOperatorFence(scope: Chart, namespace: string): void {
       validations: [
         {
           expression: "variables.epoch >= params.spec.leaseTransitions",
+          // Not Invalid, which is the default: an operator takes that for a status that it has to reduce.
+          reason: "Forbidden",
           messageExpression:
             "'another operator leads: this is of epoch ' + string(variables.epoch) + ', and the lease of ' + string(params.spec.leaseTransitions)",
         },

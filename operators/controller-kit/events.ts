@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Api, KubeObject, Resource } from "./api.ts";
+import { cut } from "./text.ts";
 
 // Events for people. Each has an identity: recorded again, also by another operator, it is still one event.
 
@@ -43,7 +44,7 @@ export async function recordEvent(
     metadata: { name: `${name}.${hash}`, namespace },
     type: note.type,
     reason: note.reason,
-    message: note.message.slice(0, MAX_MESSAGE),
+    message: cut(note.message, MAX_MESSAGE),
     involvedObject: { apiVersion, kind, name, namespace, uid },
     source: { component },
     firstTimestamp: note.at,

@@ -13,6 +13,7 @@ export class OperatorMetrics {
   readonly queueDepth: Gauge;
   readonly apiRequests: Counter<"method" | "resource" | "code">;
   readonly notifications: Counter<"service" | "result">;
+  readonly statusRefusals: Counter<"result">;
   readonly #measurements: Counter<"verdict">;
   readonly #releases: Histogram<"status">;
   readonly #objects = new Map<string, Status>();
@@ -95,6 +96,12 @@ export class OperatorMetrics {
       name: "baton_operator_notifications_total",
       help: "Notifications, by service and by whether they were delivered",
       labelNames: ["service", "result"],
+      registers,
+    });
+    this.statusRefusals = new Counter({
+      name: "baton_operator_status_refusals_total",
+      help: "Statuses that the API server refused, by what became of them: reduced to decisions and facts, or unwritten",
+      labelNames: ["result"],
       registers,
     });
     this.#measurements = new Counter({

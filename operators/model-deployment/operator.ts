@@ -9,11 +9,12 @@ import type { Deployment } from "./adapters/deployment.ts";
 import { measure } from "./adapters/measure.ts";
 import type { Notifier } from "./adapters/notify.ts";
 import { Publisher } from "./adapters/publish.ts";
+import { StatusWriter } from "./adapters/status.ts";
 import { type StreamSpec, Streams } from "./adapters/streams.ts";
 import { type Seen, View } from "./adapters/view.ts";
 import { changeOf } from "./core/change.ts";
 import { withReports } from "./core/coherence.ts";
-import type { Effect, Observed, Result } from "./core/observed.ts";
+import type { Effect, Observed, Plan, Result } from "./core/observed.ts";
 import { plan } from "./core/plan.ts";
 import type { OperatorMetrics } from "./metrics.ts";
 
@@ -47,6 +48,8 @@ const PROGRESS_MS = 500;
  * looked at. Not at once, since whoever undoes it may do so each time.
  */
 const LOOK_AGAIN_MS = 1_000;
+/** Looks at an object whose status cannot be written are so far apart, unless something happens. */
+const UNWRITTEN_MS = 1_000;
 const BACKOFF = { baseMs: 200, maxMs: 60_000 };
 /** Measurements that wait for a pass; more are dropped, oldest first. */
 const MAX_RESULTS = 200;
@@ -55,6 +58,7 @@ export class Operator {
   readonly #options: OperatorOptions;
   readonly #cluster: Cluster;
   readonly #publisher: Publisher;
+  readonly #statuses: StatusWriter;
   readonly #queue: KeyedQueue;
   readonly #streams: Streams;
   readonly #view: View;
@@ -74,6 +78,12 @@ export class Operator {
     const { api, bus, topicReplicas: replicas, log } = options;
     this.#cluster = new Cluster(api, options.epoch);
     this.#publisher = new Publisher(api, options.notifier);
+    this.#statuses = new StatusWriter({
+      cluster: this.#cluster,
+      publisher: this.#publisher,
+      log,
+      metrics: options.metrics,
+    });
     this.#queue = new KeyedQueue({
       workers: options.workers ?? WORKERS,
       others: OTHERS,
@@ -161,6 +171,7 @@ export class Operator {
         invalid ??= `spec.stream.name: ${other} has ${stream.name} already: choose another`;
     }
     const mine = stream === undefined || this.#byStream.get(stream.name) === key;
+    const known = this.#statuses.known(key, seen.status);
     const view = stream === undefined || !mine ? undefined : this.#streams.view(stream, now);
     const observed: Observed = {
       now,
@@ -169,7 +180,7 @@ export class Operator {
         namespace,
         generation: seen.object.metadata.generation ?? 0,
         spec: seen.spec,
-        status: seen.status,
+        status: known,
         command: seen.command,
       },
       invalid,
@@ -179,7 +190,9 @@ export class Operator {
       stream: view,
       results,
     };
-    const { status, effects, events, next } = plan(observed);
+    const planned = plan(observed);
+    const { events, next } = planned;
+    const status = this.#statuses.shape(key, planned.status);
     this.#uids.set(key, seen.object.metadata.uid ?? "");
     metrics?.observe(key, seen.status, status);
     // What came in meanwhile is for the next pass; what this one has seen must not count twice.
@@ -189,19 +202,9 @@ export class Operator {
         (this.#results.get(key) ?? []).filter((result) => !results.includes(result)),
       );
     const line = { key, phase: status.phase, step: status.currentStepIndex };
-    const writeIn = this.#writeIn(key, changeOf(seen.status, status), now);
-    if (writeIn === 0) {
-      // What is to go must not be given anything meanwhile: going back may have to wait for stable's replicas.
-      const { decision } = status;
-      if (stream !== undefined && decision !== undefined && decision.kind !== "Promote")
-        this.#streams.cancel(stream.name, decision.revision);
-      const published = this.#publisher.published(seen.object, status);
-      this.#view.wrote(
-        await this.#cluster.writeStatus(seen.object, {
-          ...status,
-          ...(published === undefined ? {} : { published }),
-        }),
-      );
+    const writeIn =
+      this.#statuses.tryIn(key, now) === 0 ? 0 : this.#writeIn(key, changeOf(known, status), now);
+    if (writeIn === 0 && (await this.#write(key, seen, stream, planned, now))) {
       countResults();
       for (const { reason, message } of events) log.info({ key, reason }, message);
       log.info({ ...line, wrote: true, tookMs: Date.now() - now }, "pass");
@@ -210,14 +213,42 @@ export class Operator {
       this.#queue.add(key, status.decision !== undefined);
       return undefined;
     }
+    const effects = this.#statuses.allowed(key, planned.effects);
     for (const effect of effects) await this.#do(key, seen, stream, effect);
-    await this.#publisher.publish(seen.object, status, now);
+    await this.#publisher.publish(seen.object, this.#statuses.shape(key, status), now);
     countResults();
     const did = effects.map(({ kind }) => kind);
     log.info({ ...line, effects: did, tookMs: Date.now() - now, nextMs: next }, "pass");
     const wrote = effects.some(({ kind }) => kind === "Scale" || kind === "Restart");
-    const due = [next, writeIn, wrote ? LOOK_AGAIN_MS : undefined].filter((ms) => ms !== undefined);
-    return due.length === 0 ? undefined : Math.min(...due);
+    const tryAgainIn = this.#statuses.tryIn(key, now);
+    const due = [
+      next,
+      writeIn === 0 ? undefined : writeIn,
+      tryAgainIn,
+      wrote ? LOOK_AGAIN_MS : undefined,
+    ].filter((ms) => ms !== undefined);
+    // What cannot be written is planned again with each look: it waits, and not for nothing.
+    const atLeast = this.#statuses.isRemembered(key) ? UNWRITTEN_MS : 0;
+    return due.length === 0 ? undefined : Math.max(atLeast, Math.min(...due));
+  }
+
+  /** Writes what was decided; false where nothing of it could be written or remembered, and what is safe may be done. */
+  async #write(
+    key: string,
+    { object }: Seen,
+    stream: StreamSpec | undefined,
+    { status, events }: Plan,
+    now: number,
+  ): Promise<boolean> {
+    // What is to go must not be given anything meanwhile: going back may have to wait for stable's replicas.
+    const { decision } = status;
+    if (stream !== undefined && decision !== undefined && decision.kind !== "Promote")
+      this.#streams.cancel(stream.name, decision.revision);
+    const published = this.#publisher.published(object, status);
+    const whole = { ...status, ...(published === undefined ? {} : { published }) };
+    const written = await this.#statuses.write(key, object, whole, events, now);
+    if (typeof written === "object") this.#view.wrote(written);
+    return written !== undefined;
   }
 
   /** In how many milliseconds a status is to be written: 0 now; undefined where nothing has changed. */
@@ -277,6 +308,7 @@ export class Operator {
     this.#results.delete(key);
     this.#failures.delete(key);
     this.#unwritten.delete(key);
+    this.#statuses.forget(key);
     this.#options.metrics?.forget(key);
     this.#publisher.forget(this.#uids.get(key) ?? "");
     this.#uids.delete(key);

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { stringify } from "yaml";
 import { ensureToolchain, toolPath } from "#clusters/local/toolchain/index.ts";
 import { ARGOCD } from "#clusters/local/toolchain/tools.ts";
-import { parseCommand } from "#operators/model-deployment/adapters/view.ts";
+import { parseCommand } from "#operators/model-deployment/adapters/command.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 
 // Argo CD's health and actions of a ModelDeployment, as the real argocd runs them.

@@ -8,6 +8,7 @@ import { type Draft, specOf, World } from "#tests/support/deployment-world.ts";
 import { shortCanary } from "#tests/support/model-deployments.ts";
 
 // The step machine, searched breadth first: one release of two revisions, from each state everything that can happen next.
+// Its steps may be edited once, which by itself gives the candidate nothing.
 // States that cannot be told apart by what can still become of them are one; of some that were taken for one that is
 // checked. Pause, deadline and what a metric bears are as short as they can be and still differ. Without EXPLORE=full the
 // first states only; with it all of them, or as many as STATES says.
@@ -28,33 +29,54 @@ const LOST_SECONDS = 11;
 const BORNE = 1;
 
 const VERBS: readonly Verb[] = ["abort", "pause", "resume", "promote", "promote-full", "undo", "retry"];
-const strategies: Readonly<Record<string, (draft: Draft) => void>> = {
-  canary: (draft) => {
-    draft["strategy"] = shortCanary(`${PAUSE_SECONDS}s`);
+interface Strategy {
+  readonly change: (draft: Draft) => void;
+  /** The steps as they are edited in the middle of a release: to the boldest that there are. */
+  readonly edit: (draft: Draft) => void;
+}
+const strategies: Readonly<Record<string, Strategy>> = {
+  canary: {
+    change: (draft) => {
+      draft["strategy"] = shortCanary(`${PAUSE_SECONDS}s`);
+    },
+    edit: (draft) => {
+      draft["strategy"] = { canary: { steps: [{ setInstruments: { all: true } }] } };
+    },
   },
-  "canary by weight": (draft) => {
-    draft["strategy"] = {
-      canary: { steps: [{ setWeight: 50 }, { pause: { duration: `${PAUSE_SECONDS}s` } }] },
-    };
-    delete draft["stream"];
-    delete draft["instruments"];
+  "canary by weight": {
+    change: (draft) => {
+      draft["strategy"] = {
+        canary: { steps: [{ setWeight: 50 }, { pause: { duration: `${PAUSE_SECONDS}s` } }] },
+      };
+      delete draft["stream"];
+      delete draft["instruments"];
+    },
+    edit: (draft) => {
+      draft["strategy"] = { canary: { steps: [{ setWeight: 100 }] } };
+    },
   },
-  "blue/green": (draft) => {
-    draft["strategy"] = { blueGreen: { autoPromotionSeconds: PAUSE_SECONDS, scaleDownDelaySeconds: 2 } };
+  "blue/green": {
+    change: (draft) => {
+      draft["strategy"] = { blueGreen: { autoPromotionSeconds: PAUSE_SECONDS, scaleDownDelaySeconds: 2 } };
+    },
+    edit: (draft) => {
+      draft["strategy"] = { blueGreen: { autoPromotionSeconds: 0, scaleDownDelaySeconds: 2 } };
+    },
   },
 };
 
-/** Of what is stable, of what is released, and of a fix. */
-type Specs = readonly [World["spec"], World["spec"], World["spec"]];
+/** Of what is stable, of what is released, of a fix, and of what is released with its steps edited. */
+type Specs = readonly [World["spec"], World["spec"], World["spec"], World["spec"]];
 
-function specs(change: (draft: Draft) => void): Specs {
-  const spec = (version: string) =>
+function specs({ change, edit }: Strategy): Specs {
+  const spec = (version: string, more: (draft: Draft) => void = () => {}) =>
     specOf(version, (draft) => {
       draft["progressDeadlineSeconds"] = DEADLINE_SECONDS;
       draft["analysis"] = { templates: [{ name: "errors" }], startingStep: 0 };
       change(draft);
+      more(draft);
     });
-  return [spec("1.0.0"), spec("2.0.0"), spec("3.0.0")];
+  return [spec("1.0.0"), spec("2.0.0"), spec("3.0.0"), spec("2.0.0", edit)];
 }
 
 function begun([one, two]: Specs): World {
@@ -78,7 +100,7 @@ const BAD = () => ({ value: 1 });
 const NONE = () => ({});
 
 /** Everything that can happen to a world, each to a world of its own. */
-function* successors(from: World, [one]: Specs): Generator<[string, World]> {
+function* successors(from: World, [one, two, , edited]: Specs): Generator<[string, World]> {
   const next = (work: (world: World) => void): World => {
     const world = from.clone();
     work(world);
@@ -121,17 +143,44 @@ function* successors(from: World, [one]: Specs): Generator<[string, World]> {
       }),
     ];
   }
-  if (from.generation === 2) yield ["back to 1", next((world) => world.update(one))];
-  const { candidate, decision, pausedAt } = from.status;
+  if (from.spec !== one) yield ["back to 1", next((world) => world.update(one))];
+  if (from.spec === two) {
+    givesNothing(from, edited);
+    yield ["steps edited", next((world) => world.update(edited))];
+  }
+  const { candidate, decision, pausedAt, editedAt } = from.status;
   if (candidate === undefined) return;
-  for (const verb of VERBS)
-    if (decision !== undefined || (verb === "resume") === (pausedAt !== undefined))
-      yield [verb, next((world) => world.tell(verb))];
+  for (const verb of VERBS) {
+    const isSense =
+      verb === "resume" ? pausedAt !== undefined || editedAt !== undefined : pausedAt === undefined;
+    if (decision !== undefined || isSense) yield [verb, next((world) => world.tell(verb))];
+  }
+}
+
+/** More looks than follow from one another. */
+const LOOKS = 6;
+
+/** An edit of the steps by itself gives the candidate nothing, and does not promote it. */
+function givesNothing(from: World, edited: World["spec"]): void {
+  const { candidate, decision, currentStepHash } = from.status;
+  // Before its first step it has run by nothing; and what is decided is decided.
+  if (candidate === undefined || decision !== undefined || currentStepHash === undefined) return;
+  const { revision } = candidate;
+  const world = from.clone();
+  world.update(edited);
+  for (let look = 0; look < LOOKS; look++) checkedPass(world);
+  for (const [key, owner] of world.owners)
+    if (owner === revision && from.owners.get(key) !== revision)
+      throw new Error(`an edit of the steps gives the candidate ${key}`);
+  if (world.status.stable?.revision === revision) throw new Error("an edit of the steps promotes");
+  const replicas = (of: World) => of.pods.get(revision)?.replicas ?? 0;
+  if (!from.hasStream && replicas(world) > replicas(from))
+    throw new Error("an edit of the steps adds replicas");
 }
 
 /** What tells two worlds apart: what the core may still go by, and nothing else. */
 function keyOf(world: World): string {
-  const { status, now, spec, owners, pods, reachable, measure, generation, command, movingTo } = world;
+  const { status, now, spec, owners, pods, reachable, measure, command, movingTo } = world;
   // No longer ago than anything asks for: longer ago is all the same.
   const ago = (at: string | undefined, most: number) =>
     at === undefined ? undefined : Math.max(-most, Math.round((Date.parse(at) - now) / 1_000));
@@ -150,8 +199,9 @@ function keyOf(world: World): string {
     sorted(pods).map(([revision, { replicas, available }]) => [revision, replicas, available]),
     reachable,
     [GOOD, BAD, NONE].indexOf(measure as typeof GOOD),
-    generation,
-    command !== undefined && command.id !== status.lastVerb?.id && [command.verb, command.revision],
+    specHash(spec),
+    command !== undefined &&
+      command.id !== status.lastVerb?.id && [command.verb, "revision" in command && command.revision],
     movingTo,
     // How far it has come matters until it goes back.
     candidate !== undefined && (decision === undefined || decision.kind === "Promote") && progressOf(),
@@ -164,6 +214,9 @@ function keyOf(world: World): string {
     const isPaused = condition("Paused")?.status === "True";
     return [
       currentStepIndex,
+      status.currentStepHash,
+      status.editedAt !== undefined && status.editedAt <= (status.stepStartedAt ?? ""),
+      status.editedAt !== undefined,
       pauses && decision === undefined && ago(status.stepStartedAt, PAUSE_SECONDS),
       // Where a pause has ended the deadline counts from there.
       isPaused ||
@@ -182,6 +235,13 @@ function keyOf(world: World): string {
       world.results.map(({ value, at }) => [value, Math.min(1_000, now - at)]),
     ];
   }
+}
+
+const specHashes = new WeakMap<World["spec"], string>();
+function specHash(spec: World["spec"]): string {
+  const known = specHashes.get(spec) ?? createHash("sha1").update(JSON.stringify(spec)).digest("base64url");
+  specHashes.set(spec, known);
+  return known;
 }
 
 function sorted<V>(map: ReadonlyMap<string, V>): [string, V][] {
@@ -255,6 +315,8 @@ function endOf(from: World, circumstances: string, given: Specs): string | undef
       pods.available = isDead ? 0 : pods.replicas;
       pods.downSince = isDead ? (pods.downSince ?? world.now) : undefined;
     }
+    // Where its steps were edited a person has to say so; where harm is measured nobody has to.
+    if (circumstances === "all is well" && isEdited(world)) world.tell("resume");
     for (let pass = 0; pass < 4; pass++) checkedPass(world);
   }
   const { candidate, decision, stable, message } = world.status;
@@ -270,6 +332,12 @@ function endOf(from: World, circumstances: string, given: Specs): string | undef
   const settled = JSON.stringify(world.status);
   if (checkedPass(world) > 0 || JSON.stringify(world.status) !== settled) return bad("it is not silent");
   return undefined;
+}
+
+function isEdited({ status }: World): boolean {
+  return (
+    status.conditions?.some(({ type, reason }) => type === "Paused" && reason === "StepsEdited") === true
+  );
 }
 
 const ENDS = Object.keys(CIRCUMSTANCES);
@@ -297,8 +365,8 @@ function futureOf(world: World, given: Specs): string {
 }
 
 describe("every state of a release that can be reached", { timeout: 7_200_000 }, () => {
-  it.each(Object.entries(strategies))("%s", (name, change) => {
-    const given = specs(change);
+  it.each(Object.entries(strategies))("%s", (name, strategy) => {
+    const given = specs(strategy);
     const first = begun(given);
     first.measure = GOOD;
     const seen = new Set([digest(keyOf(first))]);

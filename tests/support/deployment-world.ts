@@ -1,5 +1,6 @@
 import type { AnalysisTemplateSpec } from "#operators/model-deployment/api/analysis.ts";
 import {
+  type Instrument,
   type ModelDeploymentSpec,
   modelDeploymentSpec,
 } from "#operators/model-deployment/api/model-deployment.ts";
@@ -13,14 +14,18 @@ import type {
   Result,
   RevisionView,
   StreamView,
+  Unreadable,
   Verb,
 } from "#operators/model-deployment/core/observed.ts";
 import { plan } from "#operators/model-deployment/core/plan.ts";
 import { revisionOf } from "#operators/model-deployment/core/revision.ts";
 import { goodSpec } from "./model-deployments.ts";
+import { assertWritable } from "./writable.ts";
 
 // A world in which a ModelDeployment is released: it does what a plan asks for, as a cluster would, and can be made to
 // fail. For tests of the core.
+
+const NO_INSTRUMENTS: readonly Instrument[] = [];
 
 /** A spec on its way, of which tests change what they like. */
 // biome-ignore lint/suspicious/noExplicitAny: any field of it may be anything, until the schema has seen it.
@@ -53,7 +58,9 @@ export class World {
   status: ModelDeploymentStatus = {};
   generation = 1;
   invalid: string | undefined;
-  command: Command | undefined;
+  command: Command | Unreadable | undefined;
+  /** Of the InstrumentSet that the spec names, where it names one. */
+  instruments: readonly Instrument[] | undefined;
   templates = new Map<string, AnalysisTemplateSpec>();
   /** Replicas asked for, and how many of them are ready. */
   readonly pods = new Map<
@@ -87,7 +94,8 @@ export class World {
 
   /** Another world in the same state, without what has been done and told. */
   clone(): World {
-    const { spec, status, now, generation, invalid, command, hasStream, reachable, halted, movingTo } = this;
+    const { spec, status, now, generation, invalid, command, instruments } = this;
+    const { hasStream, reachable, halted, movingTo } = this;
     const world = new World(spec);
     Object.assign(world, {
       status,
@@ -95,6 +103,7 @@ export class World {
       generation,
       invalid,
       command,
+      instruments,
       hasStream,
       reachable,
       halted,
@@ -133,7 +142,7 @@ export class World {
       now: this.now,
       object: { name: "momentum", namespace: "trading", generation, spec, status, command },
       invalid: this.invalid,
-      instruments: spec.instruments ?? [],
+      instruments: this.instruments ?? spec.instruments ?? NO_INSTRUMENTS,
       templates: this.templates,
       revisions,
       stream,
@@ -144,6 +153,7 @@ export class World {
   /** One pass: looks, decides, writes, does. A crash after the write does none of the effects. */
   pass(crash = false): Plan {
     const decided = plan(this.observe());
+    assertWritable(decided.status);
     this.status = JSON.parse(JSON.stringify(decided.status)) as ModelDeploymentStatus;
     this.events.push(...decided.events);
     this.#results = [];
@@ -238,6 +248,7 @@ export class World {
       case "Measure":
         this.#results.push({
           name: effect.name,
+          hash: effect.hash,
           at: this.now,
           ...this.measure(effect.name, effect.candidate),
         });

@@ -16,7 +16,10 @@ export async function verdictOf({ metric, args = {}, prometheus }: Measured): Pr
   const [parsed] = analysisTemplateSpec.parse({ metrics: [metric] }).metrics;
   if (parsed === undefined) throw new Error("no metric");
   const result = await measure(
-    { kind: "Measure", name: "m", metric: parsed, args, candidate: "r-2", stable: "r-1", run: "x" },
+    {
+      ...{ kind: "Measure", name: "m", hash: "", metric: parsed, args },
+      ...{ candidate: "r-2", stable: "r-1", run: "x" },
+    },
     {
       prometheus,
       namespace: "trading",

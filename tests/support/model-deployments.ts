@@ -239,6 +239,10 @@ export const BAD: readonly BadManifest[] = [
     "instruments.0.volumeShare",
     "half",
   ]),
+  md("a share below nothing", "spec.instruments[0].volumeShare", "from 0 to 1", [
+    "instruments.0.volumeShare",
+    "-0.5",
+  ]),
   md("a set in another namespace", "spec.instrumentSetRef.name", undefined, ...noInstruments, [
     "instrumentSetRef",
     { name: "other/all" },

@@ -31,6 +31,8 @@ const TOPIC = "md.crypto.main";
 const PLACES = [{ topic: TOPIC, partition: 0 }];
 const ANALYSIS_TEMPLATES = resourceOf("AnalysisTemplate");
 
+const EVENTS: Resource = { group: "", version: "v1", plural: "events", kind: "Event" };
+
 /** How long a commit takes. */
 const LEDGER_MS = 50;
 
@@ -47,6 +49,8 @@ export class Simulated {
   readonly pods: SimulatedPods;
   /** What Prometheus says; undefined for no series. */
   value: number | undefined = 0;
+  /** What the API server says to a status that is written, where it refuses it. */
+  refusal: (status: ModelDeploymentStatus) => ApiError | undefined = () => undefined;
   /** Sentences about what must never be. */
   readonly broken: string[] = [];
   /** Writes of all operators. */
@@ -139,6 +143,11 @@ export class Simulated {
 
   #objects(): readonly Watched[] {
     return this.cluster.read(MODEL_DEPLOYMENTS) as unknown as readonly Watched[];
+  }
+
+  /** Reasons of the events that have been recorded. */
+  events(): readonly string[] {
+    return this.cluster.read(EVENTS).map((event) => String(event["reason"]));
   }
 
   deployments(): readonly Deployment[] {
@@ -238,7 +247,12 @@ export class Simulated {
       apply: (resource, object, subresource) =>
         write(
           resource,
-          () => api.apply(resource, object, subresource),
+          async () => {
+            const { status = {} } = object as unknown as Watched;
+            const refused = subresource === "status" ? this.refusal(status) : undefined;
+            if (refused !== undefined) throw refused;
+            return api.apply(resource, object, subresource);
+          },
           () => this.#look(resource, object as unknown as Deployment & Watched, subresource),
         ),
       merge: (resource, namespace, name, patch) =>

@@ -31,7 +31,7 @@ type Reading = { readonly value: number } | { readonly missing: string };
 export async function measure(effect: Measure, context: MeasureContext): Promise<Result> {
   // A Job takes its time: what it says is of its end.
   const result = await values(effect, context);
-  return { name: effect.name, at: context.now(), ...result };
+  return { name: effect.name, hash: effect.hash, at: context.now(), ...result };
 }
 
 async function values(effect: Measure, context: MeasureContext): Promise<Omit<Result, "name" | "at">> {

@@ -1,6 +1,7 @@
 import type { Api, KubeObject } from "#operators/controller-kit/api.ts";
-import { recordEvent } from "#operators/controller-kit/events.ts";
+import { type EventNote, recordEvent } from "#operators/controller-kit/events.ts";
 import type { ModelDeploymentStatus } from "../api/status.ts";
+import type { Note } from "../core/observed.ts";
 import type { Notifier } from "./notify.ts";
 
 // What status notes becomes events and notifications. Sent at least once: notes are written with the decision that they
@@ -27,25 +28,44 @@ export class Publisher {
 
   /** Sends what has not been sent. Rejects when the API server does not take an event: it is tried again. */
   async publish(object: KubeObject, status: ModelDeploymentStatus, now: number): Promise<void> {
-    const { uid = "", name, namespace = "" } = object.metadata;
+    const { uid = "" } = object.metadata;
     for (const note of status.notes ?? []) {
       if (note.id <= (this.#sent.get(uid) ?? status.published ?? 0)) continue;
       if (now - Date.parse(note.at) < MAX_AGE_MS) {
-        await recordEvent(this.#api, "baton", object, { ...note, id: String(note.id) });
-        this.#notifier?.send({
-          id: `${uid}/${note.id}`,
-          namespace,
-          name,
-          reason: note.reason,
-          message: note.message,
-          phase: status.phase ?? "",
-          stable: status.stable?.version ?? "",
-          candidate: status.candidate?.version ?? "",
-          at: note.at,
-        });
+        await this.#send(object, status, { ...note, id: String(note.id) });
       }
       this.#sent.set(uid, note.id);
     }
+  }
+
+  /** Sends what status has no room for: once, and as well as it can be done. */
+  async announce(
+    object: KubeObject,
+    status: ModelDeploymentStatus,
+    notes: readonly Note[],
+    now: number,
+  ): Promise<void> {
+    const at = new Date(now).toISOString();
+    for (const note of notes) {
+      const id = `${note.reason} ${at}`;
+      await this.#send(object, status, { ...note, id, at }).catch(() => {});
+    }
+  }
+
+  async #send(object: KubeObject, status: ModelDeploymentStatus, note: EventNote): Promise<void> {
+    const { uid = "", name, namespace = "" } = object.metadata;
+    await recordEvent(this.#api, "baton", object, note);
+    this.#notifier?.send({
+      id: `${uid}/${note.id}`,
+      namespace,
+      name,
+      reason: note.reason,
+      message: note.message,
+      phase: status.phase ?? "",
+      stable: status.stable?.version ?? "",
+      candidate: status.candidate?.version ?? "",
+      at: note.at,
+    });
   }
 
   forget(uid: string): void {

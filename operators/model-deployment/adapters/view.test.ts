@@ -69,6 +69,26 @@ describe("a ModelDeployment that changes", () => {
   });
 });
 
+describe("a status that another version has written", () => {
+  const condemned = ["r-1"];
+  const lastVerb = { id: "c1", verb: "approve", result: "r".repeat(300), at: "2026-01-01T00:00:00Z" };
+  const write = (status: object) =>
+    toldOf(() => api.apply(MODEL_DEPLOYMENTS, { ...object("1.0.0"), spec: undefined, status }, "status"));
+
+  it("is read with its texts cut, and without what is made anew anyway", async () => {
+    await write({ condemned, lastVerb, message: 7, notes: [{ id: "a" }], assignments: "none" });
+    expect(view.see(KEY)?.status).toEqual({
+      condemned,
+      lastVerb: { ...lastVerb, result: `${"r".repeat(255)}…` },
+    });
+  });
+
+  it("is no status where what is gone by cannot be read", async () => {
+    await write({ condemned: "r-1" });
+    expect(() => view.see(KEY)).toThrow("status.condemned");
+  });
+});
+
 describe("the copy of a ModelDeployment", () => {
   it("has its spec read once, and again when there is another", async () => {
     const first = view.see(KEY)?.spec;

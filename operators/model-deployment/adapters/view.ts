@@ -1,5 +1,4 @@
 import { isDeepStrictEqual } from "node:util";
-import * as z from "zod";
 import type { Api, KubeObject, ObjectMeta, Resource } from "#operators/controller-kit/api.ts";
 import type { ConditionThen } from "#operators/controller-kit/conditions.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
@@ -16,8 +15,10 @@ import {
 import { type ModelDeploymentStatus, modelDeploymentStatus } from "../api/status.ts";
 import { usageProblems, usesOf } from "../api/texts.ts";
 import type { Identified } from "../core/coherence.ts";
-import { type Command, type Observed, type RevisionView, VERBS } from "../core/observed.ts";
+import { withCutTexts } from "../core/fit.ts";
+import type { Command, Observed, RevisionView, Unreadable } from "../core/observed.ts";
 import { budgetProblem, DISRUPTION_BUDGETS, type DisruptionBudget, specOnly } from "./budget.ts";
+import { parseCommand } from "./command.ts";
 import { ANNOTATIONS, DEPLOYMENTS, type Deployment, LABELS } from "./deployment.ts";
 import { problemOf, problemsOf } from "./problem.ts";
 
@@ -53,19 +54,8 @@ export interface Seen extends Pick<Observed, "invalid" | "instruments" | "templa
   readonly object: CustomObject;
   readonly spec: ModelDeploymentSpec;
   readonly status: ModelDeploymentStatus;
-  readonly command: Command | undefined;
+  readonly command: Command | Unreadable | undefined;
 }
-
-const commandSchema = z.object({
-  id: z.string().min(1).max(63),
-  verb: z.enum(VERBS),
-  revision: z.string().max(63),
-  to: z.string().max(63).optional(),
-  gate: z.string().max(63).optional(),
-  by: z.string().min(1).max(63).optional(),
-  reason: z.string().max(256).optional(),
-  notify: z.boolean().optional(),
-});
 
 export interface ViewOptions {
   readonly api: Api;
@@ -196,17 +186,16 @@ export class View {
     if (object === undefined || object.metadata.deletionTimestamp !== undefined) return undefined;
     const { namespace = "" } = object.metadata;
     const { spec, problems: broken } = this.#read(object);
-    const status = modelDeploymentStatus.safeParse(object.status ?? {});
-    if (!status.success) throw new ApiError("Invalid", 0, `status: ${status.error.issues[0]?.message ?? ""}`);
+    const status = readStatus(object.status ?? {});
     const problems = [...broken];
     // What is under way is watched on: a text that has become wrong meanwhile is an error of its measurement, which holds.
-    const begins = status.data.candidate === undefined;
+    const begins = status.candidate === undefined;
     const templates = this.#templatesOf(namespace, spec, problems, begins);
     const instruments = this.#instrumentsOf(namespace, spec, problems);
     return {
       object,
       spec,
-      status: status.data,
+      status,
       command: parseCommand(object.metadata.annotations?.[COMMAND_ANNOTATION]),
       invalid: problems[0],
       instruments,
@@ -305,8 +294,8 @@ export class View {
     if (instrumentSetRef === undefined) return instruments;
     const { name } = instrumentSetRef;
     const [found] = this.#sets.of(`${namespace}/${name}`);
-    const parsed = found === undefined ? undefined : instrumentSetSpec.safeParse(found.spec);
-    if (parsed?.success) return parsed.data.instruments;
+    const parsed = found === undefined ? undefined : setOf(found);
+    if (parsed?.success === true) return parsed.data.instruments;
     problems.push(`InstrumentSet ${name} ${found === undefined ? "is not there" : "cannot be read"}`);
     return [];
   }
@@ -398,12 +387,38 @@ function latest(of: readonly { readonly lastTransitionTime?: string | undefined 
   return times.length === 0 ? undefined : Math.max(...times);
 }
 
-/** What a person asks for; what cannot be read asks for nothing. */
-export function parseCommand(text: string | undefined): Command | undefined {
-  if (text === undefined) return undefined;
-  try {
-    return commandSchema.parse(JSON.parse(text));
-  } catch {
-    return undefined;
+/** A look at an object of which there is one as long as it is not changed. */
+function once<T>(look: (spec: unknown) => T): (object: CustomObject) => T {
+  const known = new WeakMap<CustomObject, T>();
+  return (object) => {
+    const before = known.get(object) ?? look(object.spec);
+    known.set(object, before);
+    return before;
+  };
+}
+
+const setOf = once((spec) => instrumentSetSpec.safeParse(spec));
+
+/** Fields of a status that can be made anew from the rest, or that are for people only. */
+const MADE_ANEW: ReadonlySet<string> = new Set<keyof ModelDeploymentStatus>([
+  ...(["phase", "message", "conditions", "assignments", "weight", "notes", "published", "replicas"] as const),
+  ...(["selector", "observedGeneration"] as const),
+]);
+
+/**
+ * A status as it was written, by whomever: texts that are too long for us are cut, and what cannot be read is left out where it
+ * is only said again.
+ */
+function readStatus(written: unknown): ModelDeploymentStatus {
+  let rest = withCutTexts(written) as Readonly<Record<string, unknown>>;
+  for (;;) {
+    const parsed = modelDeploymentStatus.safeParse(rest);
+    if (parsed.success) return parsed.data;
+    const [issue] = parsed.error.issues;
+    const field = String(issue?.path[0]);
+    if (!MADE_ANEW.has(field) || !(field in rest))
+      throw new ApiError("Invalid", 0, `status.${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`);
+    const { [field]: _, ...others } = rest;
+    rest = others;
   }
 }

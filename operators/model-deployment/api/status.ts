@@ -6,6 +6,10 @@ import { int, listByKey } from "./kit.ts";
 
 const time = z.string().max(40).meta({ format: "date-time" });
 
+/** Texts for people: what is too long is cut. All other strings identify something and are never changed. */
+export const TEXTS = z.registry<{ readonly cut: true }>();
+const text = (max: number) => z.string().max(max).register(TEXTS, { cut: true });
+
 export const PHASES = ["Pending", "Progressing", "Paused", "Healthy", "Degraded"] as const;
 export type Phase = (typeof PHASES)[number];
 
@@ -13,7 +17,7 @@ const condition = z.object({
   type: z.string().max(63),
   status: z.enum(["True", "False", "Unknown"]),
   reason: z.string().max(128),
-  message: z.string().max(2048),
+  message: text(2048),
   lastTransitionTime: time,
   observedGeneration: z.int().optional(),
 });
@@ -32,7 +36,7 @@ const decision = z.object({
   kind: z.enum(["Promote", "Rollback", "Abort", "Supersede"]),
   revision: z.string().max(63).describe("The candidate that it is about."),
   reason: z.string().max(128),
-  message: z.string().max(1024),
+  message: text(1024),
   at: time,
 });
 
@@ -41,15 +45,18 @@ const measurement = z.object({
   verdict: z.enum(["Success", "Failure", "Inconclusive", "Error"]),
   value: z.string().max(64).optional(),
   baseline: z.string().max(64).optional(),
-  message: z.string().max(256).optional(),
+  message: text(256).optional(),
   reason: z
     .enum(["SharedCause"])
     .optional()
     .describe("SharedCause: stable breaks the same bound; neither failure nor success."),
 });
 
+/** Metrics that can be measured at once. */
+export const MAX_METRICS = 60;
+
 const metricStatus = z.object({
-  name: z.string().max(128).describe("scope/template/metric; scope is background, step-N, pre, post."),
+  name: z.string().max(160).describe("scope/template/metric, scope is background or step-N; or limit/name."),
   startedAt: time,
   phase: z.enum(["Running", "Successful", "Failed", "Inconclusive"]),
   successes: z.int(),
@@ -57,6 +64,15 @@ const metricStatus = z.object({
   inconclusive: z.int().describe("In a row."),
   errors: z.int().describe("In a row."),
   measurements: z.array(measurement).max(5).describe("The last ones."),
+  metricHash: z
+    .string()
+    .max(64)
+    .optional()
+    .describe("Hash of the metric as it is measured: when it is edited it is measured anew."),
+  restarted: z
+    .boolean()
+    .optional()
+    .describe("It was edited during the release, and has not been good once since: the release holds."),
 });
 
 const historyEntry = z.object({
@@ -65,30 +81,55 @@ const historyEntry = z.object({
   digest: z.string().max(71),
   completionStatus: z.enum(["Promoted", "FastPromoted", "Aborted", "Superseded", "RolledBack"]),
   reason: z.string().max(128),
-  message: z.string().max(1024).optional(),
+  message: text(1024).optional(),
   startedAt: time,
   endedAt: time,
 });
 
 /** Notes that are kept. */
 export const NOTES = 10;
+/** What a person calls themselves: as long as an e-mail address may be. */
+export const MAX_NAME = 254;
+/** Approvals of a release that are kept: as many as ten gates may need. */
+export const MAX_APPROVALS = 100;
+/** Revisions that are shown with what they own, and instruments that are shown of each. */
+export const MAX_OWNERS = 10;
+export const MAX_INSTRUMENTS = 501;
+/** Bytes of a status as JSON: an object with all its parts has to fit into 1.5 MB of etcd. */
+export const MAX_STATUS_BYTES = 256 * 1024;
 
 const note = z.object({
   id: z.int().describe("Counts the object's notes."),
   at: time,
   type: z.enum(["Normal", "Warning"]),
   reason: z.string().max(128),
-  message: z.string().max(1024),
+  message: text(1024),
 });
 
 export const modelDeploymentStatus = z.object({
   phase: z.enum(PHASES).optional(),
-  message: z.string().max(2048).optional(),
+  message: text(2048).optional(),
   observedGeneration: z.int().optional(),
   conditions: listByKey(condition, "type", 20).optional(),
   stable: revision.optional(),
   candidate: revision.optional(),
   currentStepIndex: int(0, 50).optional(),
+  currentStepHash: z
+    .string()
+    .max(64)
+    .optional()
+    .describe(
+      "Hash of the steps that the release runs by, with the instruments that each gives, and of its gates: when they are edited the release begins its steps anew.",
+    ),
+  strategy: z
+    .enum(["canary", "blueGreen"])
+    .optional()
+    .describe("The strategy that the release runs by: another one is a new release of the same revision."),
+  editedAt: time
+    .optional()
+    .describe(
+      "When what the release runs by was edited. It gets no more than it has until a pause or an analysis is over, its gates are open, or a person says resume or promote.",
+    ),
   stepStartedAt: time.optional(),
   progressedAt: time.optional().describe("When the release last got further; the deadline counts from here."),
   releaseStartedAt: time.optional(),
@@ -97,12 +138,12 @@ export const modelDeploymentStatus = z.object({
     .array(
       z.object({
         gate: z.string().max(63),
-        by: z.string().max(63).describe("What the person calls themselves."),
-        reason: z.string().max(256).optional(),
+        by: z.string().max(MAX_NAME).describe("What the person calls themselves."),
+        reason: text(256).optional(),
         at: time,
       }),
     )
-    .max(100)
+    .max(MAX_APPROVALS)
     .optional()
     .describe("Who has approved the release that is under way."),
   weight: z
@@ -114,14 +155,17 @@ export const modelDeploymentStatus = z.object({
       z.object({
         revision: z.string().max(63),
         epoch: z.int(),
-        instruments: z.array(z.string().max(32)).max(501).describe("* stands for all that are not named."),
+        instruments: z
+          .array(z.string().max(32))
+          .max(MAX_INSTRUMENTS)
+          .describe("* stands for all that are not named; … for more than fit here."),
       }),
     )
-    .max(10)
+    .max(MAX_OWNERS)
     .optional()
     .describe("Who decides on what, from the ledger."),
   decision: decision.optional(),
-  analysis: listByKey(metricStatus, "name", 60).optional(),
+  analysis: listByKey(metricStatus, "name", MAX_METRICS).optional(),
   history: z.array(historyEntry).max(100).optional(),
   condemned: z
     .array(z.string().max(63))
@@ -137,7 +181,7 @@ export const modelDeploymentStatus = z.object({
     .object({
       revision: z.string().max(63).describe("What decides instead."),
       instead: z.string().max(63).describe("The revision of the spec that was undone."),
-      reason: z.string().max(256).optional(),
+      reason: text(256).optional(),
       at: time,
     })
     .optional()
@@ -158,7 +202,7 @@ export const modelDeploymentStatus = z.object({
   published: z.int().optional().describe("Number of the last note that was known to be sent."),
   epoch: z.int().optional().describe("Counts leading operators: who wrote this."),
   lastVerb: z
-    .object({ id: z.string().max(63), verb: z.string().max(32), result: z.string().max(256), at: time })
+    .object({ id: z.string().max(63), verb: z.string().max(32), result: text(256), at: time })
     .optional()
     .describe("The latest command of a person, and what became of it."),
   replicas: z

@@ -1,3 +1,4 @@
+import { cut } from "#operators/controller-kit/text.ts";
 import type { AnalysisTemplateSpec, Metric, TemplateRef } from "../api/analysis.ts";
 import { conditionHolds, firstLine } from "../api/cel.ts";
 import { milliseconds } from "../api/kit.ts";
@@ -60,7 +61,7 @@ export function judge(metric: Metric, result: Result): Measurement {
   const says = (verdict: Measurement["verdict"], message: string): Measurement => ({
     ...shown,
     verdict,
-    message: message.slice(0, MESSAGE),
+    message: cut(message, MESSAGE),
   });
   const without = (what: string, instead?: string) =>
     says("Inconclusive", instead === undefined ? what : `${what}: ${instead}`);

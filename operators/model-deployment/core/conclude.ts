@@ -2,22 +2,23 @@ import { REST } from "#runtime/contracts/ledger.ts";
 import type { CanaryStep } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { closedGates, describeGate } from "./gates.ts";
-import { canGoBack, freezeHold, SCALED_TO_ZERO, stuck } from "./holds.ts";
-import type { Effect, Observed, RevisionView } from "./observed.ts";
-import { wasPaused } from "./phase.ts";
 import {
   because,
+  canGoBack,
   coherenceHold,
-  DOWN_MS,
+  freezeHold,
   type Hold,
-  late,
+  SCALED_TO_ZERO,
   steadySince,
   streamHold,
-  watch,
-} from "./release.ts";
+  stuck,
+} from "./holds.ts";
+import type { Effect, Observed, RevisionView } from "./observed.ts";
+import { wasPaused } from "./phase.ts";
 import { time } from "./report.ts";
 import { scaleStable, templateOf } from "./revision.ts";
 import { ownsAny, ownsEverything } from "./steps.ts";
+import { DOWN_MS, late, watch } from "./watch.ts";
 
 // What a decision asks for, until it is done. Going back takes no steps.
 

@@ -29,7 +29,9 @@ export function gateAt(
   index: number,
 ): Closed | undefined {
   const step = steps[index];
-  const givesAll = step === undefined || step.setWeight === 100 || step.setInstruments?.all === true;
+  const { all, volumeShare } = step?.setInstruments ?? {};
+  const givesAll =
+    step === undefined || step.setWeight === 100 || all === true || Number(volumeShare ?? 0) >= 1;
   return closed.find(({ gate }) => gate.before === "Start" || givesAll);
 }
 

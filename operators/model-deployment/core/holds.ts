@@ -1,10 +1,32 @@
 import { momentMs } from "../api/kit.ts";
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
-import type { Observed } from "./observed.ts";
-import type { Hold, Release } from "./release.ts";
+import type { Observed, RevisionView, StreamView } from "./observed.ts";
+import type { Release } from "./release.ts";
 import { ownsAny } from "./steps.ts";
 
 // What holds a release or a promotion, and a release that is late.
+
+export interface Hold {
+  readonly reason:
+    | "Pods"
+    | "Coherence"
+    | "Moving"
+    | "Pause"
+    | "PausedByUser"
+    | "Gate"
+    | "Analysis"
+    | "Inconclusive"
+    | "SharedCause"
+    | "Frozen"
+    | "KafkaUnavailable"
+    | "Halted"
+    | "ScaledToZero"
+    | "StepsEdited"
+    | "InvalidSpec";
+  readonly message: string;
+  /** A pause, which no deadline counts. */
+  readonly paused: boolean;
+}
 
 export const SCALED_TO_ZERO: Hold = {
   reason: "ScaledToZero",
@@ -47,6 +69,58 @@ export function stuck(holds: Hold | undefined): Hold {
   return {
     reason: holds?.reason ?? "Pods",
     message: `it is late (${why}), and stable has no replica to go back to`,
+    paused: false,
+  };
+}
+
+/**
+ * A replica that is ready for a moment and ends proves nothing: one that has just come, and one that had to be started
+ * again; that has half a minute to prove itself, or a third of the deadline where that is less.
+ */
+const STEADY_MS = 3_000;
+const STEADY_AFTER_CRASH_MS = 30_000;
+
+/** From when on a revision's replicas count, as milliseconds since 1970. */
+export function steadySince(
+  { readySince = 0, crashedAt }: Partial<RevisionView> = {},
+  { progressDeadlineSeconds }: ModelDeploymentSpec,
+): number {
+  const wait = Math.min(STEADY_AFTER_CRASH_MS, (progressDeadlineSeconds * 1000) / 3);
+  const crashed = crashedAt === undefined ? 0 : crashedAt + wait;
+  return Math.max(readySince + STEADY_MS, crashed);
+}
+
+/** Why nothing is moved forward, which no deadline counts. */
+export function streamHold(stream: StreamView | undefined): Hold | undefined {
+  if (stream?.reachable === false)
+    return { reason: "KafkaUnavailable", message: "Kafka does not answer: nothing is moved", paused: true };
+  if (stream?.halted === true)
+    return { reason: "Halted", message: "the kill switch is on: nothing is moved", paused: true };
+  return undefined;
+}
+
+/** What a revision lacks of its replicas; undefined where it has them, and all are what was released. */
+export function podsHold(view: RevisionView | undefined, replicas: number): Hold | undefined {
+  const available = view?.available ?? 0;
+  if (view === undefined || view.replicas !== replicas || available < replicas) {
+    const message = `${available} of ${replicas} replicas are available${because(view)}`;
+    return { reason: "Pods", message, paused: false };
+  }
+  return coherenceHold(view);
+}
+
+/** What is known of why a revision's pods do not come. */
+export function because(view: RevisionView | undefined): string {
+  return view?.problem === undefined ? "" : `: ${view.problem}`;
+}
+
+/** One server of eight with another model is what ended Knight Capital: nobody decides before all say the same. */
+export function coherenceHold({ coherent, deviation }: RevisionView): Hold | undefined {
+  if (coherent) return undefined;
+  const message = "not every replica reports the model and configuration that it should";
+  return {
+    reason: "Coherence",
+    message: deviation === undefined ? message : `${message}: ${deviation}`,
     paused: false,
   };
 }

@@ -14,7 +14,7 @@ export interface Observed {
     readonly generation: number;
     readonly spec: ModelDeploymentSpec;
     readonly status: ModelDeploymentStatus;
-    readonly command: Command | undefined;
+    readonly command: Command | Unreadable | undefined;
   };
   /** Why the spec cannot be acted on; the stable revision goes on as it is. */
   readonly invalid: string | undefined;
@@ -104,9 +104,19 @@ export interface Command {
   readonly notify?: boolean | undefined;
 }
 
+/** What a person has asked for in a way that cannot be obeyed: it is answered all the same. */
+export interface Unreadable {
+  readonly id: string;
+  readonly verb: string;
+  /** What is wrong with it. */
+  readonly problem: string;
+}
+
 /** One measurement. */
 export interface Result {
   readonly name: string;
+  /** By which definition, of which revision; absent where nobody has asked. */
+  readonly hash?: string;
   readonly at: number;
   readonly value?: number;
   /** The same of the stable revision. */
@@ -147,6 +157,8 @@ export type Effect =
   | {
       readonly kind: "Measure";
       readonly name: string;
+      /** Of the definition and the candidate: the result carries it. */
+      readonly hash: string;
       readonly metric: Metric;
       readonly args: Readonly<Record<string, string>>;
       readonly candidate: string;

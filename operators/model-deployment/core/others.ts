@@ -1,6 +1,6 @@
 import type { ModelDeploymentStatus } from "../api/status.ts";
 import type { Effect, Observed } from "./observed.ts";
-import { DOWN_MS } from "./release.ts";
+import { DOWN_MS } from "./watch.ts";
 
 // Revisions besides the stable one and the candidate: which go on, which end, and which are deleted.
 

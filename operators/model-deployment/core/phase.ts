@@ -1,8 +1,8 @@
 import { type ConditionNow, mergeConditions } from "#operators/controller-kit/conditions.ts";
 import { REST } from "#runtime/contracts/ledger.ts";
 import type { ModelDeploymentStatus, Phase } from "../api/status.ts";
+import { because, type Hold } from "./holds.ts";
 import type { Observed } from "./observed.ts";
-import { because, type Hold } from "./release.ts";
 import { desiredRevision } from "./revision.ts";
 
 // Conditions, then the phase and a sentence for people: computed last, from all the rest.
@@ -120,7 +120,7 @@ function conditionsOf(
     type,
     status: yes ? "True" : "False",
     reason,
-    message: text.slice(0, 2048),
+    message: text,
   });
   const { stable, candidate, decision, analysis = [] } = status;
   const available = stable !== undefined && nobody === undefined;

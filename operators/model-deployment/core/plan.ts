@@ -1,13 +1,15 @@
 import { REST } from "#runtime/contracts/ledger.ts";
-import type { CanaryStep } from "../api/model-deployment.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { goBack, promote } from "./conclude.ts";
-import { closedGates } from "./gates.ts";
-import { SCALED_TO_ZERO } from "./holds.ts";
+import { HELD, harmOf, STRATEGY_CHANGED } from "./edits.ts";
+import { fitted } from "./fit.ts";
+import { type Hold, podsHold, SCALED_TO_ZERO } from "./holds.ts";
 import type { Effect, Note, Observed, Plan } from "./observed.ts";
 import { end, pruned, stillNeeded } from "./others.ts";
-import { phaseAndConditions, wasPaused } from "./phase.ts";
-import { advance, type Hold, podsHold, steadySince } from "./release.ts";
+import { decided, type Pass } from "./pass.ts";
+import { isFast, stepsFor } from "./past.ts";
+import { phaseAndConditions } from "./phase.ts";
+import { problemOf } from "./problems.ts";
 import {
   addHistory,
   historyEntry,
@@ -19,22 +21,14 @@ import {
   without,
 } from "./report.ts";
 import { desiredRevision, hasFix, overtaken, scaleStable, templateOf } from "./revision.ts";
-import { ownsEverything, stepsOf, weightAt } from "./steps.ts";
+import { ownsEverything } from "./steps.ts";
+import { release } from "./under-way.ts";
 import { withUpkeep } from "./upkeep.ts";
 import { obey } from "./verbs.ts";
 
 // The operator's whole decision: from what one pass sees to what it writes and does.
 
 type Status = ModelDeploymentStatus;
-
-/** A pass in the making. */
-interface Pass {
-  readonly status: Status;
-  readonly effects: readonly Effect[];
-  readonly events: readonly Note[];
-  readonly due: readonly number[];
-  readonly holds: Hold | undefined;
-}
 
 /** More than follows from one another in any release. */
 const MAX_AHEAD = 10;
@@ -43,7 +37,8 @@ const MAX_AHEAD = 10;
  * What is to be done now. The same input has the same output. What follows at once, without anything being done in
  * between, is gone through in one go, and so written once; a decision is written before anything follows from it.
  */
-export function plan(observed: Observed): Plan {
+export function plan(seen: Observed): Plan {
+  const observed = { ...seen, invalid: problemOf(seen) };
   let planned = planOne(observed);
   const events = [...planned.events];
   for (let ahead = 0; ahead < MAX_AHEAD; ahead++) {
@@ -52,7 +47,12 @@ export function plan(observed: Observed): Plan {
     planned = planOne({ ...observed, object: { ...observed.object, status }, results: [] });
     events.push(...planned.events);
   }
-  return { ...planned, effects: withUpkeep(observed, planned.effects), events };
+  return {
+    ...planned,
+    status: fitted(planned.status),
+    effects: withUpkeep(observed, planned.effects),
+    events,
+  };
 }
 
 function planOne(observed: Observed): Plan {
@@ -71,20 +71,29 @@ function holdNotes({ object }: Observed, { status, holds }: Pass): readonly Note
   const before = object.status.conditions?.find(({ type }) => type === "Progressing")?.reason;
   if (before === holds.reason) return [];
   const message = `${status.candidate.revision}, step ${status.currentStepIndex ?? 0}: ${holds.message}`;
-  if (holds.reason === "SharedCause") return [{ type: "Warning", reason: "SharedCause", message }];
+  if (holds.reason === "SharedCause" || holds.reason === "InvalidSpec")
+    return [{ type: "Warning", reason: holds.reason, message }];
   if (holds.paused) return [{ type: "Normal", reason: "Paused", message }];
   return holds.reason === "Inconclusive" ? [{ type: "Warning", reason: "Inconclusive", message }] : [];
 }
 
 function decide(observed: Observed): Pass {
-  const { object, invalid } = observed;
+  const { object, invalid, stream } = observed;
   const idle = { effects: [], events: [], due: [], holds: undefined };
-  // The stable revision goes on, whatever is wrong with what is asked for.
-  if (invalid !== undefined && object.status.decision === undefined)
-    return { ...idle, status: object.status };
+  // Another object has its stream: who decides on what cannot be seen.
+  if (object.spec.stream !== undefined && stream === undefined) return { ...idle, status: object.status };
   const { status, events, decision } = obey(observed);
+  // The stable revision goes on, whatever is wrong with what is asked for. A candidate is seen to, and nothing new is begun.
+  const isUnderWay = status.candidate !== undefined || status.decision !== undefined;
+  if (invalid !== undefined && !isUnderWay && !isPinned(object.spec, status))
+    return { ...idle, status, events };
   const pass = goOn(observed, status, decision);
   return { ...pass, events: [...events, ...pass.events] };
+}
+
+/** Whether it is to go back to what a person has named, which takes nothing of the spec's. */
+function isPinned(spec: Observed["object"]["spec"], status: Status): boolean {
+  return status.stable !== undefined && status.pinned?.revision === desiredRevision(spec, status);
 }
 
 /** What follows from the status, and from what a command has decided. */
@@ -110,19 +119,6 @@ function goOn(observed: Observed, status: Status, commanded: Omit<Decision, "at"
 function isLost({ object, revisions }: Observed, { kind, revision }: Decision): boolean {
   if (kind !== "Promote" || revisions.some((view) => view.revision === revision)) return false;
   return templateOf(object.spec, revision) === "own";
-}
-
-/** Writes down what a release has come to. It is acted on from the next pass on: what is written cannot be forgotten. */
-function decided({ now }: Observed, status: Status, decision: Omit<Decision, "at">): Pass {
-  const type = decision.kind === "Promote" ? "Normal" : "Warning";
-  const message = `${decision.revision}: ${decision.message}`;
-  return {
-    status: { ...status, decision: { ...decision, at: time(now) } },
-    effects: [],
-    events: [{ type, reason: decision.reason, message }],
-    due: [now],
-    holds: undefined,
-  };
 }
 
 /** The first revision becomes the stable one when it runs and has been given everything. */
@@ -218,8 +214,10 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
   }
   const started = time(now);
   const model = modelOf(object.spec.model, status, desired);
+  const [last] = status.history ?? [];
+  const isSwitched = last?.revision === desired && last.reason === STRATEGY_CHANGED;
   const beginning: Status = {
-    ...without(next, ["analysis", "pausedAt", "approvals"]),
+    ...without(next, [...(isSwitched ? [] : ["analysis"]), "pausedAt", "approvals", ...HELD]),
     candidate: revisionStatus(observed, desired, model),
     currentStepIndex: 0,
     stepStartedAt: started,
@@ -234,79 +232,6 @@ function settled(observed: Observed, status: Status, desired: string): Pass {
     due: [now],
     holds: undefined,
   };
-}
-
-function release(observed: Observed, status: Status, candidate: string, stable: string): Pass {
-  const { now, object } = observed;
-  const fast = isFast(observed, status, candidate);
-  const stableView = observed.revisions.find(({ revision }) => revision === stable);
-  const { stream } = observed;
-  const isOther = (revision: string | undefined) => revision !== stable && revision !== candidate;
-  const isHeld = [...(stream?.owners.values() ?? [])].some((owner) => owner !== undefined && isOther(owner));
-  const isBack = (stableView?.available ?? 0) > 0 && steadySince(stableView, object.spec) <= now;
-  if (isHeld && stream?.reachable === true && isBack) {
-    // What was taken back while stable had no replica goes first; then this one begins anew.
-    const message = "stable has replicas again: it gets everything first";
-    return decided(observed, status, {
-      kind: "Supersede",
-      revision: candidate,
-      reason: "StableAvailable",
-      message,
-    });
-  }
-  const steps = stepsFor(observed, status, candidate);
-  const before = (type: string) => status.conditions?.find((condition) => condition.type === type);
-  const progress = advance(
-    observed,
-    {
-      candidate,
-      stable,
-      steps,
-      index: Math.min(status.currentStepIndex ?? 0, steps.length),
-      stepStartedAt: Date.parse(status.stepStartedAt ?? time(now)),
-      // Where a pause has ended the deadline counts from here.
-      progressedAt: wasPaused(status) ? now : Date.parse(status.progressedAt ?? time(now)),
-      // A release that has just begun says no more of itself than its phase.
-      incomplete: ["Pods", "Coherence", "Progressing"].includes(before("Progressing")?.reason ?? ""),
-      // A person who goes back does so whatever the spec says.
-      paused: (object.spec.paused && status.pinned?.revision !== candidate) || status.pausedAt !== undefined,
-      fast,
-      closed: fast ? [] : closedGates(object.spec.gates ?? [], status.approvals ?? []),
-    },
-    status.analysis ?? [],
-  );
-  const next: Status = {
-    ...status,
-    currentStepIndex: progress.index,
-    stepStartedAt: time(progress.stepStartedAt),
-    // Written when it moves, not in each pass of a pause.
-    progressedAt:
-      progress.holds?.paused === true ? (status.progressedAt ?? time(now)) : time(progress.progressedAt),
-    ...(progress.analysis.length === 0 ? {} : { analysis: [...progress.analysis] }),
-  };
-  const { effects, due, holds } = progress;
-  if (progress.decision !== undefined) return decided(observed, next, progress.decision);
-  const scale = scaleStable(observed, stable, stableReplicas(observed, steps, progress.index));
-  const events: Note[] =
-    progress.index > (status.currentStepIndex ?? 0)
-      ? [{ type: "Normal", reason: "StepCompleted", message: stepMessage(candidate, steps, progress.index) }]
-      : [];
-  const keep = [stable, candidate, status.previousStable?.revision, ...stillNeeded(observed, stable)];
-  const over = end(observed.revisions.filter(({ revision }) => !keep.includes(revision)));
-  return { status: next, effects: [...scale, ...over, ...effects], events, due, holds };
-}
-
-function stepMessage(candidate: string, steps: readonly CanaryStep[], done: number): string {
-  const step = Object.keys(steps[done - 1] ?? {})[0] ?? "";
-  return `${candidate}: step ${done} of ${steps.length} is done (${step})`;
-}
-
-/** Without a stream the weight is in the numbers of replicas; with one stable computes everything all the while. */
-function stableReplicas({ object, stream }: Observed, steps: readonly CanaryStep[], index: number): number {
-  const { replicas } = object.spec;
-  if (stream !== undefined || replicas === 0) return replicas;
-  // The steps that are done: stable shrinks when the candidate has grown.
-  return Math.max(1, replicas - Math.floor((replicas * (weightAt(steps, index - 1) ?? 0)) / 100));
 }
 
 function act(observed: Observed, status: Status, decision: Decision): Pass {
@@ -337,6 +262,7 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     "analysis",
     "pausedAt",
     "approvals",
+    ...HELD,
   ]);
   const completion = {
     Promote: reason === "FullPromotion" ? "FastPromoted" : "Promoted",
@@ -370,8 +296,15 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     kind === "Supersede"
       ? (status.condemned ?? [])
       : [...new Set([...(status.condemned ?? []), revision])].slice(-100);
+  // The harm that a revision has done stays counted, whatever strategy it is released by.
+  const harm = reason === STRATEGY_CHANGED ? harmOf(status.analysis ?? [], now) : [];
   return {
-    status: { ...cleared, history, ...(condemned.length === 0 ? {} : { condemned }) },
+    status: {
+      ...cleared,
+      history,
+      ...(condemned.length === 0 ? {} : { condemned }),
+      ...(harm.length === 0 ? {} : { analysis: harm }),
+    },
     effects: result.effects,
     events: [
       {
@@ -383,22 +316,4 @@ function act(observed: Observed, status: Status, decision: Decision): Pass {
     due: [now],
     holds: undefined,
   };
-}
-
-/** What a person has asked to go back to has been here before, as what was promoted not long ago. */
-function isFast(observed: Observed, status: Status, candidate: string): boolean {
-  return status.pinned?.revision === candidate || withinRollbackWindow(observed, status, candidate);
-}
-
-function stepsFor(observed: Observed, status: Status, candidate: string): readonly CanaryStep[] {
-  return isFast(observed, status, candidate) ? [] : stepsOf(observed.object.spec, observed.instruments);
-}
-
-/** Going back to a revision that was promoted not long ago takes no steps. */
-function withinRollbackWindow({ object }: Observed, status: Status, candidate: string): boolean {
-  const window = object.spec.rollbackWindow?.revisions ?? 0;
-  const promoted = (status.history ?? [])
-    .filter(({ completionStatus }) => completionStatus === "Promoted" || completionStatus === "FastPromoted")
-    .slice(0, window + 1);
-  return promoted.some(({ revision }) => revision === candidate);
 }

@@ -1,22 +1,22 @@
 import { REST } from "#runtime/contracts/ledger.ts";
-import type { Metric } from "../api/analysis.ts";
 import { milliseconds } from "../api/kit.ts";
 import type { CanaryStep, ModelDeploymentSpec } from "../api/model-deployment.ts";
 import type { Decision, MetricStatus } from "../api/status.ts";
-import {
-  type ActiveMetric,
-  activeMetrics,
-  addMeasurement,
-  dueAt,
-  hasSharedCause,
-  judge,
-  startMetric,
-} from "./analysis.ts";
 import { type Closed, describeGate, gateAt } from "./gates.ts";
-import { canGoBack, freezeHold, SCALED_TO_ZERO, stuck } from "./holds.ts";
-import type { Effect, Observed, RevisionView, StreamView } from "./observed.ts";
+import {
+  canGoBack,
+  freezeHold,
+  type Hold,
+  podsHold,
+  SCALED_TO_ZERO,
+  steadySince,
+  streamHold,
+  stuck,
+} from "./holds.ts";
+import type { Effect, Observed } from "./observed.ts";
 import { templateOf } from "./revision.ts";
-import { instrumentsAt, ownsAll, ownsAny, weightAt } from "./steps.ts";
+import { instrumentsAt, ownsAll, weightAt } from "./steps.ts";
+import { describe, late, statusOf, watch } from "./watch.ts";
 
 // One pass over a release that nothing has been decided about yet: where it stands, what it waits for, whether it ends.
 
@@ -36,16 +36,9 @@ export interface Release {
   readonly closed: readonly Closed[];
   /** It has been here before: going back to it waits for no freeze window. */
   readonly fast: boolean;
+  /** When what it runs by was edited, where nothing has been waited for since: it gets no more than it has. */
+  readonly editedAt: number | undefined;
 }
-
-/**
- * A replica that is ready for a moment and ends proves nothing: one that has just come, and one that had to be started
- * again; that has half a minute to prove itself, or a third of the deadline where that is less.
- */
-const STEADY_MS = 3_000;
-const STEADY_AFTER_CRASH_MS = 30_000;
-/** A candidate that decides on something and has had no replica for so long is taken back. */
-export const DOWN_MS = 10_000;
 
 /** What a pass makes of a release. */
 export interface Progress {
@@ -54,6 +47,8 @@ export interface Progress {
   /** When the step that it stands at began. */
   readonly stepStartedAt: number;
   readonly progressedAt: number;
+  /** As in Release, afterwards. */
+  readonly editedAt: number | undefined;
   readonly analysis: readonly MetricStatus[];
   readonly effects: readonly Effect[];
   /** Why it does not go on; undefined when it does. */
@@ -61,26 +56,6 @@ export interface Progress {
   readonly decision: Omit<Decision, "at"> | undefined;
   /** Milliseconds since 1970 at which something is due. */
   readonly due: readonly number[];
-}
-
-export interface Hold {
-  readonly reason:
-    | "Pods"
-    | "Coherence"
-    | "Moving"
-    | "Pause"
-    | "PausedByUser"
-    | "Gate"
-    | "Analysis"
-    | "Inconclusive"
-    | "SharedCause"
-    | "Frozen"
-    | "KafkaUnavailable"
-    | "Halted"
-    | "ScaledToZero";
-  readonly message: string;
-  /** A pause, which no deadline counts. */
-  readonly paused: boolean;
 }
 
 /** Replicas that the candidate is to have at a step. */
@@ -107,7 +82,12 @@ export function advance(
 ): Progress {
   const { now, object } = observed;
   const { spec } = object;
-  const { metrics, analysis, effects, due, harm, shared } = watch(observed, release, analysisBefore);
+  const { metrics, analysis, effects, due, harm, shared, isEvidenceGone } = watch(
+    observed,
+    release,
+    analysisBefore,
+  );
+  const editedAt = isEvidenceGone ? now : release.editedAt;
   const stay = (
     holds: Hold | undefined,
     decision?: Omit<Decision, "at">,
@@ -124,6 +104,7 @@ export function advance(
       index,
       stepStartedAt,
       progressedAt,
+      editedAt,
       analysis,
       effects: [...effects, ...more],
       holds: isLate && !canEnd ? stuck(holds) : holds,
@@ -133,12 +114,19 @@ export function advance(
   };
 
   if (harm !== undefined) return stay(undefined, harm);
+  // It is watched, and gets nothing by what cannot be acted on.
+  if (observed.invalid !== undefined)
+    return stay({ reason: "InvalidSpec", message: observed.invalid, paused: false });
 
   const { index, steps } = release;
   const { revisions, stream } = observed;
   const view = revisions.find(({ revision }) => revision === release.candidate);
   const step = steps[index];
   const replicas = candidateReplicas(steps, index, spec.replicas, stream !== undefined);
+  // Without a stream its share is in its replicas.
+  const size = view?.replicas ?? 0;
+  if (editedAt !== undefined && stream === undefined && replicas > size)
+    return stay(podsHold(view, size) ?? EDITED);
   const template = templateOf(spec, release.candidate);
   // Nobody could take anything over.
   if (spec.replicas === 0)
@@ -161,7 +149,9 @@ export function advance(
   if (still !== undefined) return stay(still);
   if (shared !== undefined) return stay(shared);
   // What is not known to be good does not go on.
-  const unclear = analysis.find(({ phase }) => phase === "Inconclusive");
+  const unclear = metrics
+    .map(({ name }) => statusOf(analysis, name, now))
+    .find(({ phase }) => phase === "Inconclusive");
   if (unclear !== undefined) {
     return stay({ reason: "Inconclusive", message: describe(unclear), paused: false });
   }
@@ -174,15 +164,18 @@ export function advance(
       const message = `${unknown.name}: no good measurement yet`;
       return stay({ reason: "Analysis", message, paused: false });
     }
+    if (editedAt !== undefined) return stay(EDITED);
     const message = `all ${steps.length} steps are done`;
     return stay(undefined, { kind: "Promote", revision: release.candidate, reason: "StepsDone", message });
   }
 
-  const next = (): Progress => ({
+  // A wait that was begun before the edit proves nothing of what it was edited to.
+  const next = (hasWaited = false): Progress => ({
     ...stay(undefined),
     index: index + 1,
     stepStartedAt: now,
     progressedAt: now,
+    editedAt: hasWaited && release.stepStartedAt >= (editedAt ?? 0) ? undefined : editedAt,
     decision: undefined,
     due: [now],
   });
@@ -193,14 +186,14 @@ export function advance(
     // What is to be watched for a while has to be there: replicas that come late take nothing of that time.
     const stepStartedAt = index === 0 && release.incomplete ? now : release.stepStartedAt;
     const end = stepStartedAt + milliseconds(duration);
-    if (now >= end) return next();
+    if (now >= end) return next(milliseconds(duration) > 0);
     const pause: Hold = { reason: "Pause", message: `pauses for ${duration}`, paused: true };
     return { ...stay(pause, undefined, [], [end]), stepStartedAt };
   }
   if (step.analysis !== undefined) {
     const own = metrics.filter(({ name }) => name.startsWith(`step-${index}/`));
     const open = own.filter(({ name }) => statusOf(analysis, name, now).phase !== "Successful");
-    if (own.length > 0 && open.length === 0) return next();
+    if (own.length > 0 && open.length === 0) return next(true);
     const message =
       open.length === 0
         ? "its templates are not there"
@@ -211,6 +204,7 @@ export function advance(
   const wanted = instrumentsAt(steps, index, observed.instruments);
   if (stream === undefined) return next();
   if (ownsAll(release.candidate, wanted, stream.owners) && stream.movingTo === undefined) return next();
+  if (editedAt !== undefined && !ownsAll(release.candidate, wanted, stream.owners)) return stay(EDITED);
   const message = `hands over ${wanted.length > 3 ? `${wanted.length} instruments` : wanted.join(", ")}`;
   const route: Effect = {
     kind: "Route",
@@ -225,188 +219,10 @@ function zero({ candidate }: Release, spec: ModelDeploymentSpec): Effect {
   return { kind: "Scale", revision: candidate, replicas: 0, template: templateOf(spec, candidate) };
 }
 
-/** What is seen of a candidate, whether it is still being tried or is to be promoted. */
-export interface Watched {
-  readonly metrics: readonly ActiveMetric[];
-  readonly analysis: readonly MetricStatus[];
-  /** What is to be measured now. */
-  readonly effects: readonly Effect[];
-  readonly due: readonly number[];
-  /** It does harm: what is to become of it. */
-  readonly harm: Omit<Decision, "at"> | undefined;
-  /** Stable suffers as much: nothing is decided by it, and nothing goes on until it is over. */
-  readonly shared: Hold | undefined;
-}
-
-export function watch(
-  observed: Observed,
-  release: Pick<Release, "candidate" | "stable" | "steps" | "index">,
-  analysisBefore: readonly MetricStatus[],
-): Watched {
-  const { now, revisions, stream } = observed;
-  const { candidate, stable } = release;
-  const metrics = metricsOf(observed, release);
-  const analysis = measured(observed, metrics, analysisBefore);
-  const effects: Effect[] = [];
-  const due: number[] = [];
-  for (const metric of metrics) {
-    const state = statusOf(analysis, metric.name, now);
-    const at = dueAt(state, metric.metric);
-    if (at === undefined) continue;
-    const run = `${candidate} ${metric.name} ${state.measurements.at(-1)?.at ?? state.startedAt}`;
-    if (at > now) due.push(at);
-    else effects.push({ kind: "Measure", ...metric, candidate, stable, run });
-  }
-  const shared = sharedHold(metrics, analysis, now);
-  const seen = (harm?: Omit<Decision, "at">): Watched => ({ metrics, analysis, effects, due, harm, shared });
-
-  const failed = analysis.find(({ phase }) => phase === "Failed");
-  if (failed !== undefined) return seen(rollback(candidate, "AnalysisFailed", describe(failed)));
-  const view = revisions.find(({ revision }) => revision === candidate);
-  const downSince = downWhileDeciding(observed, release, view);
-  if (downSince !== undefined && now - downSince > DOWN_MS) {
-    const message = `it has had no replica for ${DOWN_MS / 1000} s`;
-    return seen(rollback(candidate, "CandidateUnavailable", message));
-  }
-  if (downSince !== undefined) due.push(downSince + DOWN_MS + 1);
-  if (view?.deviation !== undefined && stream !== undefined && ownsAny(candidate, stream.owners))
-    return seen(rollback(candidate, "Incoherent", view.deviation));
-  return seen();
-}
-
-/** What stable suffers too is no fault of the candidate's, and no deadline counts it. */
-function sharedHold(
-  metrics: readonly ActiveMetric[],
-  analysis: readonly MetricStatus[],
-  now: number,
-): Hold | undefined {
-  const found = metrics
-    .map(({ name }) => statusOf(analysis, name, now))
-    .find((status) => hasSharedCause(status));
-  if (found === undefined) return undefined;
-  return { reason: "SharedCause", message: `a shared cause: ${describe(found)}`, paused: true };
-}
-
-/** Since when a candidate that decides on something has had no replica, while stable has some. */
-function downWhileDeciding(
-  { revisions, stream }: Observed,
-  { candidate, stable, index }: Pick<Release, "candidate" | "stable" | "index">,
-  view: RevisionView | undefined,
-): number | undefined {
-  const decides = stream === undefined ? index > 0 : stream.reachable && ownsAny(candidate, stream.owners);
-  const alive = revisions.some(({ revision, available }) => revision === stable && available > 0);
-  return decides && alive && view?.available === 0 ? view.downSince : undefined;
-}
-
-/** From when on a revision's replicas count, as milliseconds since 1970. */
-export function steadySince(
-  { readySince = 0, crashedAt }: Partial<RevisionView> = {},
-  { progressDeadlineSeconds }: ModelDeploymentSpec,
-): number {
-  const wait = Math.min(STEADY_AFTER_CRASH_MS, (progressDeadlineSeconds * 1000) / 3);
-  const crashed = crashedAt === undefined ? 0 : crashedAt + wait;
-  return Math.max(readySince + STEADY_MS, crashed);
-}
-
-/** Why nothing is moved forward, which no deadline counts. */
-export function streamHold(stream: StreamView | undefined): Hold | undefined {
-  if (stream?.reachable === false)
-    return { reason: "KafkaUnavailable", message: "Kafka does not answer: nothing is moved", paused: true };
-  if (stream?.halted === true)
-    return { reason: "Halted", message: "the kill switch is on: nothing is moved", paused: true };
-  return undefined;
-}
-
-/** What a revision lacks of its replicas; undefined where it has them, and all are what was released. */
-export function podsHold(view: RevisionView | undefined, replicas: number): Hold | undefined {
-  const available = view?.available ?? 0;
-  if (view === undefined || view.replicas !== replicas || available < replicas) {
-    const message = `${available} of ${replicas} replicas are available${because(view)}`;
-    return { reason: "Pods", message, paused: false };
-  }
-  return coherenceHold(view);
-}
-
-/** What is known of why a revision's pods do not come. */
-export function because(view: RevisionView | undefined): string {
-  return view?.problem === undefined ? "" : `: ${view.problem}`;
-}
-
-/** One server of eight with another model is what ended Knight Capital: nobody decides before all say the same. */
-export function coherenceHold({ coherent, deviation }: RevisionView): Hold | undefined {
-  if (coherent) return undefined;
-  const message = "not every replica reports the model and configuration that it should";
-  return {
-    reason: "Coherence",
-    message: deviation === undefined ? message : `${message}: ${deviation}`,
-    paused: false,
-  };
-}
-
-function metricsOf(
-  observed: Observed,
-  { index, steps }: Pick<Release, "index" | "steps">,
-): readonly ActiveMetric[] {
-  const { spec } = observed.object;
-  const background =
-    spec.analysis !== undefined && index >= spec.analysis.startingStep
-      ? activeMetrics("background", spec.analysis.templates, observed.templates)
-      : [];
-  const own = steps[index]?.analysis;
-  return [
-    ...(spec.limits ?? []).map(limitMetric),
-    ...background,
-    ...(own === undefined ? [] : activeMetrics(`step-${index}`, own.templates, observed.templates)),
-  ];
-}
-
-/** A hard limit: looked at each second, and the first time it is passed ends the release. Not knowing it holds. */
-function limitMetric({ name, query, max }: NonNullable<ModelDeploymentSpec["limits"]>[number]): ActiveMetric {
-  const metric: Metric = {
-    name,
-    interval: "1s",
-    window: "60s",
-    threshold: { max },
-    failureLimit: 0,
-    inconclusiveLimit: 0,
-    consecutiveErrorLimit: 4,
-    provider: { prometheus: { query } },
-  };
-  return { name: `limit/${name}`, metric, args: {} };
-}
-
-/** The metrics' status with what has been measured; those that are over stay as they are. */
-function measured(
-  observed: Observed,
-  metrics: readonly ActiveMetric[],
-  before: readonly MetricStatus[],
-): readonly MetricStatus[] {
-  const now = new Map(before.map((status) => [status.name, status]));
-  for (const { name, metric } of metrics) {
-    let status = now.get(name) ?? startMetric(name, observed.now);
-    for (const result of observed.results) {
-      if (result.name === name) status = addMeasurement(status, metric, judge(metric, result));
-    }
-    now.set(name, status);
-  }
-  return [...now.values()];
-}
-
-function statusOf(analysis: readonly MetricStatus[], name: string, now: number): MetricStatus {
-  return analysis.find((status) => status.name === name) ?? startMetric(name, now);
-}
-
-function describe({ name, measurements }: MetricStatus): string {
-  const last = measurements.at(-1);
-  return `${name}: ${last?.message ?? last?.verdict ?? "not measured"}`;
-}
-
-function rollback(revision: string, reason: string, message: string): Omit<Decision, "at"> {
-  return { kind: "Rollback", revision, reason, message };
-}
-
-/** What has not got further for as long as it may goes back. */
-export function late(revision: string, holds: Hold | undefined): Omit<Decision, "at"> {
-  const message = `no progress in time: ${holds?.message ?? "not known why"}`;
-  return rollback(revision, "ProgressDeadlineExceeded", message);
-}
+/** A pause that is for a person to end. */
+const EDITED: Hold = {
+  reason: "StepsEdited",
+  message:
+    "what it runs by was edited: it gets no more than it has until a person says resume or promote; abort takes it back",
+  paused: true,
+};

@@ -1,4 +1,11 @@
-import { type HistoryEntry, type ModelDeploymentStatus, NOTES } from "../api/status.ts";
+import { cut } from "#operators/controller-kit/text.ts";
+import {
+  type HistoryEntry,
+  MAX_INSTRUMENTS,
+  MAX_OWNERS,
+  type ModelDeploymentStatus,
+  NOTES,
+} from "../api/status.ts";
 import type { Note, Observed } from "./observed.ts";
 import { revisionOf } from "./revision.ts";
 import { weightOf } from "./steps.ts";
@@ -34,8 +41,12 @@ export function reported(observed: Observed, status: Status): Status {
   for (const [key, owner] of stream?.owners ?? []) {
     byOwner.set(owner ?? "", [...(byOwner.get(owner ?? "") ?? []), key]);
   }
+  // Where there are more owners than fit, those that count.
+  const counts = (revision: string) => revision === stable?.revision || revision === candidate?.revision;
   const assignments = [...byOwner]
-    .map(([revision, keys]) => ({ revision, epoch: stream?.epoch ?? 0, instruments: keys.toSorted() }))
+    .toSorted(([a], [b]) => Number(counts(b)) - Number(counts(a)))
+    .slice(0, MAX_OWNERS)
+    .map(([revision, keys]) => ({ revision, epoch: stream?.epoch ?? 0, instruments: shown(keys) }))
     .toSorted((a, b) => (a.revision < b.revision ? -1 : 1));
   const known = stream?.reachable === true;
   // What was undone is forgotten when the spec names another one.
@@ -72,6 +83,12 @@ function scaleOf({ object, revisions, stream }: Observed, { stable, candidate }:
       .reduce((sum, view) => sum + view.replicas, 0),
     selector: `${DEPLOYMENT_LABEL}=${object.name},${REVISION_LABEL}${which}`,
   };
+}
+
+/** Instruments in order, as many as there is room for. */
+function shown(keys: readonly string[]): string[] {
+  const sorted = keys.toSorted();
+  return sorted.length <= MAX_INSTRUMENTS ? sorted : [...sorted.slice(0, MAX_INSTRUMENTS - 1), "…"];
 }
 
 export function historyEntry(
@@ -117,12 +134,13 @@ export function without(status: Status, names: readonly string[]): Status {
 export function noted({ now }: Observed, status: Status, events: readonly Note[]): Status {
   if (events.length === 0) return status;
   const { notes = [] } = status;
-  const last = notes.at(-1)?.id ?? 0;
+  // Of a status that was reduced the notes are gone, and not what was sent of them.
+  const last = Math.max(notes.at(-1)?.id ?? 0, status.published ?? 0);
   const added = events.map((note, i) => ({
     id: last + 1 + i,
     at: time(now),
     ...note,
-    message: note.message.slice(0, 1024),
+    message: cut(note.message, 1024),
   }));
   return { ...status, notes: [...notes, ...added].slice(-NOTES) };
 }

@@ -30,7 +30,7 @@ export function revisionOf(spec: ModelDeploymentSpec): string {
 }
 
 /** JSON with the fields in order, without those that are undefined. */
-function canonical(value: unknown): string {
+export function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
   if (typeof value === "object" && value !== null) {
     const entries = Object.entries(value)

@@ -53,7 +53,8 @@ export function instrumentsAt(
   return [...chosen].toSorted();
 }
 
-function instrumentsOf(step: CanaryStep, instruments: readonly Instrument[]): readonly string[] {
+/** The instruments that a step gives by itself. */
+export function instrumentsOf(step: CanaryStep, instruments: readonly Instrument[]): readonly string[] {
   const { setInstruments, setWeight } = step;
   if (setWeight !== undefined) return byShare(instruments, setWeight / 100);
   if (setInstruments === undefined) return [];

@@ -1,5 +1,5 @@
 import type { ModelDeploymentSpec } from "../api/model-deployment.ts";
-import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
+import { type Decision, MAX_APPROVALS, MAX_NAME, type ModelDeploymentStatus } from "../api/status.ts";
 import { closedGates, describeGate } from "./gates.ts";
 import { freezeHold } from "./holds.ts";
 import type { Command, Note, Observed } from "./observed.ts";
@@ -10,9 +10,6 @@ import { stepsOf } from "./steps.ts";
 
 type Status = ModelDeploymentStatus;
 
-/** As many as status has room for. */
-const MAX_APPROVALS = 100;
-
 export interface Obeyed {
   readonly status: Status;
   readonly events: readonly Note[];
@@ -21,11 +18,19 @@ export interface Obeyed {
 }
 
 export function obey(observed: Observed): Obeyed {
-  const { object, now } = observed;
+  const { object, now, invalid } = observed;
   const { command, status, spec } = object;
   if (command === undefined || command.id === status.lastVerb?.id) return { status, events: [] };
-  const { verb, id, revision, reason } = command;
   const at = new Date(now).toISOString();
+  if ("problem" in command) {
+    const { id, verb, problem } = command;
+    const result = `refused: ${problem}`;
+    return {
+      status: { ...status, lastVerb: { id, verb, result, at } },
+      events: [{ type: "Normal", reason: "Command", message: `${verb}: ${result}` }],
+    };
+  }
+  const { verb, id, revision, reason } = command;
   const answer = (result: string, changed: Status = status): Obeyed => {
     const why = reason === undefined ? "" : ` (${reason})`;
     const note = (of: string): Note => ({
@@ -41,9 +46,12 @@ export function obey(observed: Observed): Obeyed {
   const named = revisionOf(spec);
   const to = command.to ?? previousOf(status);
   const why =
-    refusal(command, observed) ?? undoRefusal(command, to, observed) ?? gateRefusal(command, spec, status);
+    refusal(command, observed) ??
+    invalidRefusal(command, invalid) ??
+    undoRefusal(command, to, observed) ??
+    gateRefusal(command, spec, status);
   if (why !== undefined) return answer(`refused: ${why}`);
-  const { pausedAt: _, ...unpaused } = status;
+  const { pausedAt: _, editedAt: ___, ...goesOn } = status;
   switch (verb) {
     case "retry": {
       if (status.decision?.revision === revision) return retryOnTheWayBack(observed, answer);
@@ -66,13 +74,13 @@ export function obey(observed: Observed): Obeyed {
     case "pause":
       return answer("done", { ...status, pausedAt: at });
     case "resume":
-      return answer(spec.paused ? "done: spec.paused still holds it" : "done", unpaused);
+      return answer(spec.paused ? "done: spec.paused still holds it" : "done", goesOn);
     case "promote": {
       if (hasNoStep(observed))
         return answer("refused: it has no step left: promote it fully, or see what it waits for");
       const currentStepIndex = (status.currentStepIndex ?? 0) + 1;
       return answer("done: one step on", {
-        ...unpaused,
+        ...goesOn,
         currentStepIndex,
         stepStartedAt: at,
         progressedAt: at,
@@ -82,14 +90,17 @@ export function obey(observed: Observed): Obeyed {
       const { gate = "", by = "" } = command;
       const approval = { gate, by, ...(reason === undefined ? {} : { reason }), at };
       const approvals = [...(status.approvals ?? []), approval];
-      const closed = closedGates(spec.gates ?? [], approvals).find((one) => one.gate.name === gate);
+      const all = closedGates(spec.gates ?? [], approvals);
+      const closed = all.find((one) => one.gate.name === gate);
       const result = closed === undefined ? `done: ${gate} is open` : `done: ${describeGate(closed)}`;
-      return answer(result, { ...status, approvals });
+      // An edit takes all approvals: who has opened every gate has seen what it was edited to.
+      const { editedAt: ____, ...looked } = status;
+      return answer(result, { ...(all.length === 0 ? looked : status), approvals });
     }
     case "promote-full": {
       const message = "a person has promoted it";
       return {
-        ...answer(`accepted: it gets everything${untilHeld(observed)}`, unpaused),
+        ...answer(`accepted: it gets everything${untilHeld(observed)}`, goesOn),
         decision: { kind: "Promote", revision, reason: "FullPromotion", message },
       };
     }
@@ -169,7 +180,7 @@ function refusal({ verb, revision }: Command, observed: Observed): string | unde
     if (candidate === undefined && decision === undefined) return undefined;
     return `${desiredRevision(spec, status)} is being released: wait for its end, or abort it`;
   }
-  if (verb === "resume" && status.pausedAt === undefined)
+  if (verb === "resume" && status.pausedAt === undefined && status.editedAt === undefined)
     return spec.paused ? "spec.paused holds it" : "no person has paused it";
   if (decision === undefined || verb === "abort" || verb === "undo") return undefined;
   if (decision.kind === "Promote")
@@ -189,6 +200,15 @@ function retryRefusal(revision: string, { object }: Observed): string | undefine
   return `${revision} was not rolled back; ${known.length === 0 ? "none was" : `these were: ${known.join(", ")}`}`;
 }
 
+/** What a spec that cannot be acted on keeps from being done. */
+const NEEDS_SPEC: readonly Command["verb"][] = ["promote", "promote-full", "restart"];
+
+/** Nobody gives a release anything by a spec that cannot be acted on, or would say that pods are made anew. */
+function invalidRefusal({ verb }: Command, invalid: string | undefined): string | undefined {
+  if (invalid === undefined || !NEEDS_SPEC.includes(verb)) return undefined;
+  return `the spec cannot be acted on: ${invalid}`;
+}
+
 /** A gate takes one approval of a person; and nobody gives a release anything past a gate that is closed. */
 function gateRefusal(
   { verb, gate, by }: Command,
@@ -202,12 +222,14 @@ function gateRefusal(
     return closed === undefined ? undefined : `it ${describeGate(closed)}`;
   }
   if (verb !== "approve") return undefined;
-  if (by === undefined) return "it does not say who approves";
+  if (by === undefined || by === "") return "it does not say who approves";
+  if (by.length > MAX_NAME) return `by: a name has at most ${MAX_NAME} characters`;
   if (!gates.some(({ name }) => name === gate)) {
     const known = gates.map(({ name }) => name).join(", ");
     return `there is no gate ${gate ?? ""}; its gates: ${known || "none"}`;
   }
   if (approvals.some((one) => one.gate === gate && one.by === by)) return `${by} has approved it already`;
+  if (!closedGates(gates, approvals).some((one) => one.gate.name === gate)) return `${gate} is open already`;
   return approvals.length < MAX_APPROVALS ? undefined : `it has had ${MAX_APPROVALS} approvals already`;
 }
 
