@@ -59,8 +59,10 @@ export function promote(
   // Past every step: whatever watches a release from some step on watches this.
   const index = Number.POSITIVE_INFINITY;
   const release = { candidate, stable: status.stable?.revision ?? "", steps, index };
-  const { analysis, effects, due, harm } = watch(observed, release, status.analysis ?? []);
-  const held = forwardHold(observed, status, fast);
+  const { analysis, effects, due, harm, shared } = watch(observed, release, status.analysis ?? []);
+  // A full promotion is a person's to decide; one that follows from its steps gives nothing more while stable suffers as well.
+  const suffers = status.decision?.reason === "FullPromotion" ? undefined : shared;
+  const held = forwardHold(observed, status, fast) ?? (suffers === undefined ? undefined : { hold: suffers });
   const moved = moveToCandidate(observed, candidate, held?.hold);
   const { done, holds, effects: own, due: ownDue = [] } = moved;
   const isHeld = holds?.paused === true;

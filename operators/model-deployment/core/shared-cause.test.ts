@@ -174,6 +174,31 @@ describe("a promotion that is decided while stable suffers as much", () => {
     expect(world.status).toMatchObject({ phase: "Healthy", stable: { revision: v2 } });
   });
 
+  it("gives nothing more for that time, where it follows from the steps", () => {
+    const { world, v2 } = releasing(METRIC, (draft) => {
+      const steps = [{ setInstruments: { symbols: ["BTCUSDT"] } }, { pause: { duration: "1s" } }];
+      draft["strategy"] = { canary: { steps } };
+    });
+    const pods = world.pods.get(v2);
+    if (pods === undefined) throw new Error("no pods");
+    for (let pass = 0; pass < 20 && world.status.decision === undefined; pass++) {
+      world.now += 500;
+      world.pass();
+    }
+    expect(world.status.decision).toMatchObject({ kind: "Promote", reason: "StepsDone" });
+    pods.available = 1;
+    world.measure = () => BOTH;
+    world.wait(2);
+    pods.available = 2;
+    world.wait(DEADLINE_SECONDS * 2);
+    expect(condition(world, "Progressing")).toMatchObject({ reason: "SharedCause" });
+    const owned = [...world.owners].filter(([, owner]) => owner === v2).map(([key]) => key);
+    expect(owned).toEqual(["BTCUSDT"]);
+    world.measure = () => GOOD;
+    world.wait(5);
+    expect(world.status).toMatchObject({ phase: "Healthy", stable: { revision: v2 } });
+  });
+
   it("goes back for what the candidate alone does", () => {
     const { world, v1 } = promoting();
     world.measure = () => BOTH;
