@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import type { KubeObject } from "#operators/controller-kit/api.ts";
 import { DISRUPTION_BUDGETS, type DisruptionBudget } from "#operators/model-deployment/adapters/budget.ts";
 import { DEPLOYMENTS } from "#operators/model-deployment/adapters/deployment.ts";
-import { type Draft, OperatorBench } from "#tests/support/operator-bench.ts";
+import { type Draft, OperatorBench, SHELL } from "#tests/support/operator-bench.ts";
 import { waitFor } from "#tests/support/wait.ts";
 
 // What others do with a ModelDeployment and its pods, on the real API server with the real controllers: they drain nodes, and
@@ -29,7 +29,7 @@ describe("nodes can be drained", { timeout: 120_000 }, () => {
   it("where a revision's pods crash again and again: their eviction is not refused", async () => {
     const crashing = bench.plainSpec("1.0.0", (spec) => {
       spec["replicas"] = 2;
-      spec["template"].spec.containers[0].args = ["exit 1"];
+      spec["template"].spec.containers = [{ ...SHELL, args: ["exit 1"] }];
     });
     expect(await bench.create(crashing)).toBeUndefined();
     const pod = await waitFor("a pod that crashed, and its budget", async () => {
@@ -88,7 +88,7 @@ describe("a revision's Deployment", { timeout: 120_000 }, () => {
     await bench.api.merge(DEPLOYMENTS, bench.namespace, name, {
       spec: {
         minReadySeconds: 300,
-        progressDeadlineSeconds: 77,
+        progressDeadlineSeconds: 777,
         template: { spec: { containers: [{ name: "main", image: "test/other:1", command: ["sh", "-c"] }] } },
       },
     });
@@ -101,7 +101,7 @@ describe("a revision's Deployment", { timeout: 120_000 }, () => {
       bench.namespace,
       name,
     );
-    expect(spec["progressDeadlineSeconds"]).toBe(77);
+    expect(spec["progressDeadlineSeconds"]).toBe(777);
   });
 });
 
