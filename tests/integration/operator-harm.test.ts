@@ -62,10 +62,10 @@ describe("a release without a stream", { timeout: 120_000 }, () => {
     try {
       await bench.update(plain("2.0.1"));
       await bench.until("the quota", ({ message = "" }) => message.includes("exceeded quota: hunt"));
+      expect((await rolledBack("2.0.1"))?.message).toContain("exceeded quota: hunt");
     } finally {
       await bench.api.delete(QUOTAS, namespace, "hunt");
     }
-    await rolledBack("2.0.1");
   });
 
   it("goes back when its pods run, take over and keep ending, long before the deadline", async () => {
