@@ -51,13 +51,16 @@ export async function join(
 ): Promise<Standing> {
   const { revision, follower, owedRecords, unsafe } = shared;
   const owed = BigInt(owedRecords);
+  const present = () => partitionState(follower.state, place);
+  // Whose positions are of interest a process that has just been started has yet to read.
+  if (present().holdings.size === 0 && unsafe !== "ledger-read") await follower.untilEnd();
   for (;;) {
-    const before = partitionState(follower.state, place);
+    const before = present();
     // Their positions first, the ledger after: who lets go in between does so at a later offset.
     const known = found !== undefined && goesOn(before, revision, found.position, owed);
     const others = known ? new Map<string, Position>() : await othersOf(shared, before, place);
     if (unsafe !== "ledger-read" || found === undefined) await readLedger(shared, place, producer, signal);
-    const state = partitionState(follower.state, place);
+    const state = present();
     const latest = latestPosition(state, revision, found);
     const stay = () => goOn(shared, place, producer, found, latest as Position);
     if (latest !== undefined && goesOn(state, revision, latest.position, owed)) return stay();
