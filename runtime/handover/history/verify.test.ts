@@ -425,6 +425,14 @@ describe("the history checker", () => {
     expect(rulesOf(verify(history))).toEqual(["H6"]);
   });
 
+  it("counts no more decisions than messages, though more have come in since those were read", () => {
+    const history = copy();
+    history.inputs = history.inputs.slice(0, -20);
+    const { inputs, live, rejected, withheld, pending } = verify(history).counts;
+    expect(inputs).toBe(good.inputs.length - 20);
+    expect(live + rejected + withheld + pending).toBe(inputs);
+  });
+
   it("calls pending what the owner has not committed yet", () => {
     const history = copy();
     const end = history.inputs.filter(({ place }) => place.partition === 0).length;

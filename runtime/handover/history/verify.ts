@@ -145,13 +145,10 @@ export class HistoryChecker {
     const revision = this.#revisions.id(outcome.revision);
     history.cover(revision, slot, time);
     this.#checkOrder(source, outcome, history, offset, at);
-    if (action === "shadow") {
-      this.#counts.shadow += 1;
-      return;
-    }
-    if (action === "withheld") this.#counts.withheld += 1;
-    else if (kind === "rejected") this.#counts.rejected += 1;
-    else this.#counts.live += 1;
+    // What came in after the input was read is counted by the next check.
+    const counted = action === "shadow" || action === "withheld" ? action : kind === "rejected" ? kind : "live";
+    if (slot < history.inputs) this.#counts[counted] += 1;
+    if (action === "shadow") return;
     if (history.outcomes[slot] !== 0) {
       const first = this.#revisions.name(history.owners[slot] ?? 0);
       this.#break("H1", history, offset, `decided twice, by ${first} and ${outcome.revision}`);
