@@ -124,11 +124,12 @@ describe("the scale subresource", { timeout: 120_000 }, () => {
     const pods = await podsOf(status.selector);
     return { spec: spec.replicas, status: status.replicas, pods: pods.length, selector: status.selector };
   };
-  /** As an autoscaler and `kubectl scale` do. */
-  const scaleTo = async (replicas: number) => {
-    const body = { ...(await read()), spec: { replicas } };
-    await custom().replaceNamespacedCustomObjectScale({ ...of(), body });
-  };
+  /** As an autoscaler and `kubectl scale` do: once more where somebody has written to the object meanwhile. */
+  const scaleTo = (replicas: number) =>
+    waitFor("the scale to be taken", async () => {
+      const body = { ...(await read()), spec: { replicas } };
+      return custom().replaceNamespacedCustomObjectScale({ ...of(), body });
+    });
   const settled = (replicas: number) =>
     waitFor(`a scale of ${replicas}`, async () => {
       const { selector, ...numbers } = await scale();
