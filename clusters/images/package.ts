@@ -45,8 +45,9 @@ export async function packCli(into = PACKAGES): Promise<Packed> {
       engines,
       bin: { baton: "main.js", "kubectl-baton": "main.js" },
       files: ["main.js"],
-      dependencies: kept,
-      bundleDependencies: Object.keys(kept),
+      dependencies: versionsOf(kept.filter(({ isBinary }) => !isBinary)),
+      optionalDependencies: versionsOf(kept.filter(({ isBinary }) => isBinary)),
+      bundleDependencies: kept.map(({ name }) => name),
     };
     await writeFile(join(folder, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
     const packed = await exec("npm", ["pack", "--ignore-scripts", "--pack-destination", into], {
@@ -64,16 +65,33 @@ export async function packCli(into = PACKAGES): Promise<Packed> {
   return { path, version, bytes: bytes.length, sha256 };
 }
 
-/** The packages beside the bundle, with their versions. */
-async function keptIn(modules: string): Promise<Readonly<Record<string, string>>> {
-  const names = (await readdir(modules)).toSorted();
-  const versions = names.map(async (name) => {
-    const { version } = JSON.parse(await readFile(join(modules, name, "package.json"), "utf8")) as {
-      readonly version: string;
-    };
-    return [name, version] as const;
-  });
-  return Object.fromEntries(await Promise.all(versions));
+interface Kept {
+  readonly name: string;
+  readonly version: string;
+  /** It holds a binary of one system: without it the rest works. */
+  readonly isBinary: boolean;
+}
+
+/** The packages beside the bundle. */
+async function keptIn(modules: string): Promise<readonly Kept[]> {
+  const names = (await readdir(modules)).map(async (name) =>
+    name.startsWith("@") ? (await readdir(join(modules, name))).map((inner) => `${name}/${inner}`) : [name],
+  );
+  const kept = (await Promise.all(names))
+    .flat()
+    .toSorted()
+    .map(async (name) => {
+      const { version, os } = JSON.parse(await readFile(join(modules, name, "package.json"), "utf8")) as {
+        readonly version: string;
+        readonly os?: readonly string[];
+      };
+      return { name, version, isBinary: os !== undefined };
+    });
+  return Promise.all(kept);
+}
+
+function versionsOf(kept: readonly Kept[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(kept.map(({ name, version }) => [name, version]));
 }
 
 if (import.meta.main) {

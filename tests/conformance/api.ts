@@ -70,7 +70,7 @@ export function apiSuite(subject: () => Subject): void {
     expect(less.metadata.uid).toBe(made.metadata.uid);
   });
 
-  it("keeps a status apart: it counts no generation, and a spec that changes does", async () => {
+  it("keeps a status apart: it counts no generation, and a spec or a Deployment's annotations that change do", async () => {
     const made = await at().create<WithStatus>(DEPLOYMENTS, {
       ...deployment("status", 0),
       status: { observedGeneration: 77 },
@@ -95,6 +95,9 @@ export function apiSuite(subject: () => Subject): void {
     });
     expect(changed.metadata.generation).toBe(2);
     expect(changed.status?.conditions?.map(({ type }) => type)).toContain("Mine");
+    const metadata = { annotations: { "example.com/seen": "1" } };
+    const noted = await at().merge<Deployment>(DEPLOYMENTS, namespace, "status", { metadata });
+    expect(noted.metadata.generation).toBe(3);
     const missing = { metadata: { name: "never", namespace }, status } as unknown as Deployment;
     expect(await kind(at().apply(DEPLOYMENTS, missing, "status"))).toBe("NotFound");
   });

@@ -189,7 +189,12 @@ export class MemoryCluster {
     const fixed = { uid, resourceVersion, generation, creationTimestamp };
     const object = { ...next, metadata: { ...(next["metadata"] as Json), ...fixed } } as Stored;
     if (isDeepStrictEqual(object, known)) return known;
-    if (!isDeepStrictEqual(object["spec"], known["spec"])) object.metadata.generation += 1;
+    // A Deployment's annotations count as well, for they are copied to its ReplicaSets.
+    const counted = (of: Stored) => [
+      of["spec"],
+      plural === "deployments" ? of.metadata.annotations : undefined,
+    ];
+    if (!isDeepStrictEqual(counted(object), counted(known))) object.metadata.generation += 1;
     return this.#store(
       plural,
       keyOf(plural, object.metadata.namespace, object.metadata.name),

@@ -79,13 +79,19 @@ interface ReadTemplate {
   readonly problems: readonly string[];
 }
 
+/** What a Deployment was made of. */
+interface Made {
+  readonly generation: number | undefined;
+  readonly spec: object;
+}
+
 export class View {
   /** By uid: a spec is read once, not with each look at it. */
   readonly #specs = new Map<string, Read>();
   /** By the object as the reflector keeps it, which is another one when it has changed. */
   readonly #readTemplates = new WeakMap<CustomObject, ReadTemplate>();
-  /** By uid: the generation of a Deployment as it was written from here, or first seen. */
-  readonly #generations = new Map<string, number | undefined>();
+  /** By uid: a Deployment as it was written from here, or first seen. */
+  readonly #made = new Map<string, Made>();
   readonly #objects: Reflector<CustomObject>;
   readonly #deployments: Reflector<Deployment>;
   readonly #pods: Reflector<Pod>;
@@ -116,9 +122,9 @@ export class View {
       resource: DEPLOYMENTS,
       part: withoutManagers,
       onChange: (object, change) => {
-        const { uid = "", generation } = object.metadata;
-        if (change === "deleted") this.#generations.delete(uid);
-        else if (change === "added" && !this.#generations.has(uid)) this.#generations.set(uid, generation);
+        const { uid = "" } = object.metadata;
+        if (change === "deleted") this.#made.delete(uid);
+        else if (change === "added" && !this.#made.has(uid)) this.#made.set(uid, madeOf(object));
         onChange(ownerKey(object), false);
       },
     });
@@ -171,8 +177,7 @@ export class View {
   }
 
   wroteDeployment(deployment: Deployment): void {
-    const { uid = "", generation } = deployment.metadata;
-    this.#generations.set(uid, generation);
+    this.#made.set(deployment.metadata.uid ?? "", madeOf(deployment));
     this.#deployments.put(deployment);
   }
 
@@ -244,7 +249,7 @@ export class View {
         // Whichever tells of it first that one has gone.
         available: Math.min(status?.availableReplicas ?? 0, own.filter(isReady).length),
         coherent,
-        edited: metadata.generation !== this.#generations.get(metadata.uid ?? ""),
+        edited: this.#isEdited(deployment),
         budget: budgetProblem(budgets, owner, revision),
         identity: configuration === undefined ? { model } : { model, configuration },
         ...(restartedAt === undefined ? {} : { restartedAt }),
@@ -252,6 +257,17 @@ export class View {
         ...problemsOf(deployment, own),
       };
     });
+  }
+
+  /** Whether others have changed what a Deployment is made of. Annotations raise its generation as well, and are theirs. */
+  #isEdited(deployment: Deployment): boolean {
+    const { uid = "", generation } = deployment.metadata;
+    const made = this.#made.get(uid);
+    if (made === undefined || made.generation === generation) return false;
+    const now = madeOf(deployment);
+    if (!isDeepStrictEqual(now.spec, made.spec)) return true;
+    this.#made.set(uid, now);
+    return false;
   }
 
   #templatesOf(
@@ -305,6 +321,11 @@ const sentence = ({ field, message }: Problem) => `${field}: ${message}`;
 
 function keyOf({ namespace, name }: KubeObject["metadata"]): string {
   return `${namespace}/${name}`;
+}
+
+/** A Deployment but for its size, which others may set and the core sees to. */
+function madeOf({ metadata: { generation }, spec: { replicas: _, ...spec } }: Deployment): Made {
+  return { generation, spec };
 }
 
 /** Whether a person or a pipeline wants something of an object that has changed: what this operator writes is no such thing. */
