@@ -42,6 +42,7 @@ describe("changes in mid-release", { timeout: 900_000 }, () => {
     const failures: string[] = [];
     await each(runs, 32, async ({ versions, waits }) => {
       const { fire, spec } = await begun();
+      let end: End | undefined;
       try {
         for (const [i, version] of versions.entries()) {
           await fire.bench.update(spec(version));
@@ -50,14 +51,14 @@ describe("changes in mid-release", { timeout: 900_000 }, () => {
         const last = versions.at(-1) ?? "";
         await fire.stable(last);
         const running = ({ deployments }: End) => deployments.filter((one) => !one.endsWith(" 0"));
-        const end = await fire.end((end) => running(end).length === 1);
+        end = await fire.end((seen) => running(seen).length === 1);
         expect(end).toMatchObject({ phase: "Healthy", stable: last, owners: [last] });
         expect(end.condemned).toBeUndefined();
         expect(running(end)).toEqual([`${last} 1`]);
         await fire.bench.verify();
       } catch (error) {
         failures.push(
-          `${versions.join(", ")} after ${waits.map(Math.round).join(", ")} ms: ${String(error)}`,
+          `${versions.join(", ")} after ${waits.map(Math.round).join(", ")} ms: ${String(error)}; it was ${JSON.stringify(end)}`,
         );
       } finally {
         await fire.close();
