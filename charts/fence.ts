@@ -1,11 +1,11 @@
 import { ApiObject, type Chart } from "cdk8s";
+import { FENCE_POLICY as NAME } from "#operators/model-deployment/api/fence.ts";
 import { labelsOf } from "./labels.ts";
 import { inWave } from "./waves.ts";
 
 // An operator that was frozen while another took over writes once more when it wakes up: it knows no better. What an
 // operator writes carries its epoch, and the API server compares that with the lease that operators lead by.
 
-const NAME = "baton-operator-fence";
 const EPOCH = "baton.dev/epoch";
 
 /** A policy of the API server, without a webhook: only the epoch that leads may write. */

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "#operators/controller-kit/errors.ts";
+import { FENCE_POLICY } from "#operators/model-deployment/api/fence.ts";
 import type { ModelDeploymentStatus } from "#operators/model-deployment/api/status.ts";
 import { shortCanary } from "#tests/support/model-deployments.ts";
 import { Simulated, simulatedSpec } from "#tests/support/simulated.ts";
@@ -119,4 +120,17 @@ it("an operator whose writes are refused because another one leads does nothing 
   sim.value = 1;
   await pass(10_000);
   expect(sim.owners().get("BTCUSDT")).toBe(v2);
+});
+
+it("while the fence does not find the lease nothing is taken for a status that is too long", async () => {
+  const noLease = `ValidatingAdmissionPolicy '${FENCE_POLICY}' with binding '${FENCE_POLICY}' denied request: no params found`;
+  const { v1, v2 } = await refused(() => new ApiError("Invalid", 422, noLease));
+  sim.value = 1;
+  await pass(10_000);
+  expect(sim.owners().get("BTCUSDT")).toBe(v2);
+  sim.refusal = () => undefined;
+  await pass(70_000);
+  expect(owners()).toEqual([v1]);
+  // Whole, and not only its facts.
+  expect(sim.status.assignments?.map(({ revision }) => revision)).toEqual([v1]);
 });

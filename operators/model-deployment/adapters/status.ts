@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Logger } from "pino";
 import type { KubeObject } from "#operators/controller-kit/api.ts";
 import { ApiError } from "#operators/controller-kit/errors.ts";
+import { FENCE_POLICY } from "../api/fence.ts";
 import type { Decision, ModelDeploymentStatus } from "../api/status.ts";
 import { reduced } from "../core/fit.ts";
 import type { Effect, Note } from "../core/observed.ts";
@@ -154,8 +155,11 @@ export class StatusWriter {
 
 /** Whether the API server will not have this status, whoever asks and whenever. */
 function isRefusal(error: unknown): error is ApiError {
+  if (!(error instanceof ApiError)) return false;
+  // The fence is about who writes: while it does not know it refuses every status, which comes to its end.
+  if (error.message.includes(FENCE_POLICY)) return false;
   // etcd's own limit comes back as a failure of the server.
-  return error instanceof ApiError && (error.kind === "Invalid" || /too large/i.test(error.message));
+  return error.kind === "Invalid" || /too large/i.test(error.message);
 }
 
 const leadsBack = (decision: Decision | undefined) => decision !== undefined && decision.kind !== "Promote";
