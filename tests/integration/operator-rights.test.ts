@@ -154,15 +154,21 @@ describe("the operator's rights", { timeout: 120_000 }, () => {
       bench.namespace,
       "baton-operator",
     );
-    await bench.api.merge(LEASES, bench.namespace, "baton-operator", {
-      spec: { leaseTransitions: (lease.spec.leaseTransitions ?? 0) + 1 },
-    });
-    await waitFor("the fence", () =>
+    const taken = { ...lease.spec, leaseTransitions: (lease.spec.leaseTransitions ?? 0) + 1 };
+    await bench.api.merge(LEASES, bench.namespace, "baton-operator", { spec: taken });
+    const outcome = () =>
       now.scale(seen, { ...scale, replicas: 1 }).then(
-        () => false,
-        (error: Error) => error.message.includes("another operator leads"),
-      ),
-    );
+        () => "written",
+        ({ message }: Error) => message,
+      );
+    const isFenced = async () => (await outcome()).includes("another operator leads");
+    await waitFor("the fence", isFenced);
+    // Without a lease nobody leads, which is no reason to refuse everybody's Deployments.
+    await bench.api.delete(LEASES, bench.namespace, "baton-operator");
+    await waitFor("a write without a lease", async () => (await outcome()) === "written");
+    const metadata = { name: "baton-operator", namespace: bench.namespace };
+    await bench.api.create<KubeObject>(LEASES, { metadata, spec: taken } as KubeObject);
+    await waitFor("the fence again", isFenced);
     // Without the fence the stale write goes through: it is the fence that keeps it out.
     const binding = applied.find(({ object }) => object.kind === "ValidatingAdmissionPolicyBinding");
     if (binding === undefined) throw new Error("no binding");
@@ -173,8 +179,9 @@ describe("the operator's rights", { timeout: 120_000 }, () => {
         () => false,
       ),
     );
-    const { metadata } = await bench.api.get(MODEL_DEPLOYMENTS, bench.namespace, bench.name);
-    expect(metadata.name).toBe(bench.name);
+    expect((await bench.api.get(MODEL_DEPLOYMENTS, bench.namespace, bench.name)).metadata.name).toBe(
+      bench.name,
+    );
     expect((await bench.status()).message).toBe("stale");
   });
 });

@@ -122,7 +122,7 @@ it("an operator whose writes are refused because another one leads does nothing 
   expect(sim.owners().get("BTCUSDT")).toBe(v2);
 });
 
-it("while the fence does not find the lease nothing is taken for a status that is too long", async () => {
+it("while the fence cannot be evaluated that is not taken for a status that is too long", async () => {
   const noLease = `ValidatingAdmissionPolicy '${FENCE_POLICY}' with binding '${FENCE_POLICY}' denied request: no params found`;
   const { v1, v2 } = await refused(() => new ApiError("Invalid", 422, noLease));
   sim.value = 1;

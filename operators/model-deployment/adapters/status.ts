@@ -156,7 +156,7 @@ export class StatusWriter {
 /** Whether the API server will not have this status, whoever asks and whenever. */
 function isRefusal(error: unknown): error is ApiError {
   if (!(error instanceof ApiError)) return false;
-  // The fence is about who writes: while it does not know it refuses every status, which comes to its end.
+  // The fence is about who writes. Where it cannot be evaluated it refuses every status.
   if (error.message.includes(FENCE_POLICY)) return false;
   // etcd's own limit comes back as a failure of the server.
   return error.kind === "Invalid" || /too large/i.test(error.message);
