@@ -146,7 +146,8 @@ export class HistoryChecker {
     history.cover(revision, slot, time);
     this.#checkOrder(source, outcome, history, offset, at);
     // What came in after the input was read is counted by the next check.
-    const counted = action === "shadow" || action === "withheld" ? action : kind === "rejected" ? kind : "live";
+    const counted =
+      action === "shadow" || action === "withheld" ? action : kind === "rejected" ? kind : "live";
     if (slot < history.inputs) this.#counts[counted] += 1;
     if (action === "shadow") return;
     if (history.outcomes[slot] !== 0) {
